@@ -1,0 +1,49 @@
+# Two commands set up everything by themselves: `make demo` and `make test`.
+# They need only Python 3.11 or newer (with venv); every download is checked against a locked hash.
+PYTHON ?= python3
+VENV   ?= .venv
+READY  := $(VENV)/.ready
+BENCH  := $(VENV)/.bench
+
+demo: $(READY) ## the whole journey on embedded defaults, in under a minute
+	$(VENV)/bin/coldchain-server demo
+
+test: $(READY) ## the test suite
+	$(VENV)/bin/python -m pytest -q -m "not faults"
+
+check: test lint ## the test suite, ruff, mypy --strict and the import contracts
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+faults: $(READY) ## the long fault sweeps
+	$(VENV)/bin/python -m pytest -q -m faults -s
+
+bench: $(READY) $(BENCH) ## measure ourselves and our peers on the same work
+	$(VENV)/bin/python -m benchmarks.run
+
+$(READY): requirements.lock pyproject.toml client/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Coldchain needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+$(BENCH): benchmarks/requirements.lock $(READY)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	touch $@
+
+# Run by a person who changes a dependency; needs uv. --no-emit-index-url keeps the files free of hosts.
+LOCK = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet
+lock:
+	$(LOCK) pyproject.toml --group dev -o requirements.lock
+	$(LOCK) client/pyproject.toml --extra agent -o client/requirements.lock
+	$(LOCK) --group bench -c requirements.lock -o benchmarks/requirements.lock
+
+clean:
+	rm -rf $(VENV) demo-run
+
+.PHONY: demo test check lint faults bench lock clean

@@ -1,0 +1,1 @@
+"""Bundles: their description, their sections, and the deltas that make one from another."""

@@ -1,0 +1,263 @@
+"""The one error tree, drawn whole.
+
+::
+
+    ColdchainError                     exit  what the caller can conclude
+    |-- UsageError                        2  the command line or a setting is wrong; nothing was touched
+    |-- InternalError                     3  a defect of this program
+    |-- StaleError                       10  fresh metadata could not be had; protection is older than allowed
+    |-- HeldError                        11  a newer release exists, and its rollout does not include us yet
+    |-- VerificationError                12  bytes came that are not what the pinned keys signed
+    |   |-- SignatureError               12  fewer good signatures than the threshold
+    |   |-- MalformedError               12  bytes do not follow their format
+    |   |-- DigestError                  12  length or hash is not the signed one
+    |   |-- RollbackError                13  older than what this client has already seen
+    |   `-- ExpiredError                 14  signed, but its time is over (or our clock is wrong)
+    |-- EvidenceError                    16  a release without good evidence of its public log entry
+    |-- NewerFormatError                 17  a format of a later version than this program knows
+    |-- TransportError                   20  the servers could not be reached or broke off
+    |   |-- ThrottledError               21  the server asked to come back later (429, 503)
+    |   `-- ResponseError                22  the server answered something we refuse (status, length, encoding)
+    |-- EngineError                      30  the engine refused the new set; the old one stays
+    |-- DamagedError                     40  what is installed is not what was signed
+    |-- NotInstalledError                41  the directory holds no verified set yet
+    |-- LockedError                      42  another process works on the directory
+    |-- StorageError                     43  the disk refused (full, read-only, broken)
+    `-- ServerError                      60  the publishing side
+        |-- LintError                    61  a feed holds lines an engine would refuse or misread
+        |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
+        |-- ApprovalError                63  signatures of the region roles are missing
+        |-- KeyringError                 64  a key file is missing, wrong or locked
+        `-- BusyError                    65  another publisher holds the lock
+
+Exit code 0 means done and current; 1 is Python's own for a crash and is never returned on purpose.
+``docs/exit-codes.md`` is made from this tree.
+
+Every error says three things to a person: *what* failed (the message), what was *kept*, and what to do
+*next*. Example::
+
+    coldchain: refused: timestamp.json: 0 of 1 needed signatures are good
+      kept: release 41 stays installed and verified
+      next: the server or something between may be altering files; try another --url
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ColdchainError(Exception):
+    """Root of all errors this project raises on purpose.
+
+    Args:
+        what: what failed, naming the file or value, without a final full stop.
+        kept: what still stands, for a person; empty when nothing was at stake.
+        todo: what to do next; empty when the message says it all.
+    """
+
+    exit_code: ClassVar[int] = 3
+    word: ClassVar[str] = "error"
+
+    def __init__(self, what: str, *, kept: str = "", todo: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.kept = kept
+        self.todo = todo
+
+    def explain(self) -> str:
+        """Several lines for a person: what failed, what was kept, what to do next."""
+        lines = [f"{self.word}: {self.what}"]
+        if self.kept:
+            lines.append(f"  kept: {self.kept}")
+        if self.todo:
+            lines.append(f"  next: {self.todo}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, str | int]:
+        """The same for ``--json``: error (class name), exit_code, what, kept, next."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "what": self.what,
+            "kept": self.kept,
+            "next": self.todo,
+        }
+
+
+class UsageError(ColdchainError):
+    """The command line or a setting is wrong; nothing was touched."""
+
+    exit_code = 2
+    word = "usage"
+
+
+class InternalError(ColdchainError):
+    """A defect of this program."""
+
+    exit_code = 3
+    word = "internal error"
+
+
+class StaleError(ColdchainError):
+    """Fresh metadata could not be had and protection is older than allowed."""
+
+    exit_code = 10
+    word = "stale"
+
+
+class HeldError(ColdchainError):
+    """A newer release exists, and its rollout does not include this endpoint yet."""
+
+    exit_code = 11
+    word = "held"
+
+
+class VerificationError(ColdchainError):
+    """Bytes came that are not what the pinned keys signed."""
+
+    exit_code = 12
+    word = "refused"
+
+
+class SignatureError(VerificationError):
+    """Fewer good signatures than the role's threshold."""
+
+
+class MalformedError(VerificationError):
+    """Bytes do not follow their format."""
+
+
+class DigestError(VerificationError):
+    """Length or hash is not the signed one."""
+
+
+class RollbackError(VerificationError):
+    """Older than what this client has already seen."""
+
+    exit_code = 13
+
+
+class ExpiredError(VerificationError):
+    """Signed, but its time is over (or this machine's clock is wrong)."""
+
+    exit_code = 14
+
+
+class EvidenceError(ColdchainError):
+    """A release without good evidence of its public log entry."""
+
+    exit_code = 16
+    word = "refused"
+
+
+class NewerFormatError(ColdchainError):
+    """A format of a later version than this program knows."""
+
+    exit_code = 17
+    word = "newer than this client"
+
+
+class TransportError(ColdchainError):
+    """The servers could not be reached, or broke off."""
+
+    exit_code = 20
+    word = "unreachable"
+
+
+class ThrottledError(TransportError):
+    """The server asked to come back later (429, 503).
+
+    Args:
+        what: as in :class:`ColdchainError`.
+        retry_after: seconds the server asked for, or None.
+    """
+
+    exit_code = 21
+    word = "throttled"
+
+    def __init__(self, what: str, *, retry_after: float | None = None, kept: str = "", todo: str = "") -> None:
+        super().__init__(what, kept=kept, todo=todo)
+        self.retry_after = retry_after
+
+
+class ResponseError(TransportError):
+    """The server answered something this client refuses (status, length, encoding)."""
+
+    exit_code = 22
+    word = "bad answer"
+
+
+class EngineError(ColdchainError):
+    """The engine refused the new set; the old one stays."""
+
+    exit_code = 30
+    word = "engine refused"
+
+
+class DamagedError(ColdchainError):
+    """What is installed is not what was signed."""
+
+    exit_code = 40
+    word = "damaged"
+
+
+class NotInstalledError(ColdchainError):
+    """The directory holds no verified set yet."""
+
+    exit_code = 41
+    word = "not installed"
+
+
+class LockedError(ColdchainError):
+    """Another process works on the directory."""
+
+    exit_code = 42
+    word = "locked"
+
+
+class StorageError(ColdchainError):
+    """The disk refused (full, read-only, broken)."""
+
+    exit_code = 43
+    word = "disk"
+
+
+class ServerError(ColdchainError):
+    """The publishing side failed."""
+
+    exit_code = 60
+
+
+class LintError(ServerError):
+    """A feed holds lines an engine would refuse or misread."""
+
+    exit_code = 61
+    word = "feed refused"
+
+
+class StateError(ServerError):
+    """The step does not fit the state (nothing to approve, unknown release)."""
+
+    exit_code = 62
+    word = "not now"
+
+
+class ApprovalError(ServerError):
+    """Signatures of the region roles are missing."""
+
+    exit_code = 63
+    word = "not approved"
+
+
+class KeyringError(ServerError):
+    """A key file is missing, wrong or locked."""
+
+    exit_code = 64
+    word = "keys"
+
+
+class BusyError(ServerError):
+    """Another publisher holds the lock."""
+
+    exit_code = 65
+    word = "busy"

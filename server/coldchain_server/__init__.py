@@ -1,0 +1,1 @@
+"""Coldchain's publishing side: assembles, signs and serves signature bundles from the neutral region."""
