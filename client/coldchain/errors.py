@@ -15,6 +15,7 @@
     |   `-- ExpiredError                 14  signed, but its time is over (or our clock is wrong)
     |-- EvidenceError                    16  a release without good evidence of its public log entry
     |-- NewerFormatError                 17  a format of a later version than this program knows
+    |-- NotPublishedError                18  the signed metadata names no release for this region and channel
     |-- TransportError                   20  the servers could not be reached or broke off
     |   |-- ThrottledError               21  the server asked to come back later (429, 503)
     |   `-- ResponseError                22  the server answered something we refuse (status, length, encoding)
@@ -155,6 +156,13 @@ class NewerFormatError(ColdchainError):
 
     exit_code = 17
     word = "newer than this client"
+
+
+class NotPublishedError(ColdchainError):
+    """The signed metadata names no release for this region and channel (yet)."""
+
+    exit_code = 18
+    word = "not published"
 
 
 class TransportError(ColdchainError):
