@@ -1,0 +1,157 @@
+r"""Hash lines of a block, ``<hex>:<size>:<name>``, and bare hashes, in columns.
+
+``varint flags``: bits 0-1 the order (0 as in the section, 1 by name template and numbers, 2 by the numbers), bit 2 bare hashes (no
+size, no name), bit 3 there are *other lines*. Then ``varint bytes of one hash`` (16, 20 or 32) and::
+
+    other     only with bit 3: per segment a varint, how many other lines; then those lines as text lines
+    tops      only in order 0 with one segment: varint length, Rice-coded gaps of the hashes' first four bytes
+    hashes    column: the hashes (without their first four bytes where *tops* stands)
+    -- and unless bare --
+    names     column: name templates joined by LF; a template is a name with each number replaced by 01
+    index 0,1 columns: low and high bytes of each record's template index (an empty column: all zero)
+    numbers   column: zigzag varints, the first number of each name less that of the record before (order 1: of the same template)
+    more      column: varints, the further numbers
+    size 0-3  columns: the sizes' bytes, lowest first (an empty column: all zero)
+
+Worked example: ``…:68:Win.Trojan.Agent-1234567-0`` has template ``Win.Trojan.Agent-\x01-\x01`` and numbers 1234567, 0.
+A number is a run of digits without leading zero, at most 15 long, so that printing it gives the same digits.
+"""
+
+from __future__ import annotations
+
+import re
+
+from coldchain.bundle.columns import read_column
+from coldchain.bundle.rice import decode_ascending
+from coldchain.bundle.text_lines import Reference, read_text_lines
+from coldchain.bundle.varint import Reader, unzigzag
+from coldchain.errors import MalformedError
+from coldchain.limits import Limits
+
+AS_STORED, BY_TEMPLATE, BY_NUMBER = range(3)
+BARE, OTHERS = 4, 8
+MARK = b"\x01"
+HASH_BYTES = (16, 20, 32)
+
+LINE = re.compile(rb"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}):(0|[1-9][0-9]{0,8}):([^\n\x01]+)\Z")
+HEX = re.compile(rb"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})\Z")
+NUMBER = re.compile(rb"(?<![0-9])(?:0|[1-9][0-9]{0,14})(?![0-9])")
+
+
+def template(name: bytes) -> tuple[bytes, list[int]]:
+    """A name's template and its numbers."""
+    numbers = NUMBER.findall(name)
+    return NUMBER.sub(MARK, name) if numbers else name, [int(number) for number in numbers]
+
+
+def planes(data: list[bytes], count: int) -> list[int]:
+    """Integers from byte planes, lowest first."""
+    joined = bytearray(8 * count)
+    for i, plane in enumerate(data):
+        if plane:
+            joined[i::8] = plane
+    view = memoryview(joined).cast("Q") if count else memoryview(b"")
+    return list(view)
+
+
+def _read_plane(source: Reader, count: int, limits: Limits) -> bytes:
+    plane = read_column(source, count, limits=limits)
+    if len(plane) not in (0, count):
+        raise MalformedError(f"{source.what}: a column of {len(plane)} bytes for {count} records")
+    return plane
+
+
+def read_hash_lines(source: Reader, segments: list[int], reference: Reference, limits: Limits) -> list[list[bytes]]:
+    """The lines of each segment, in the section's order.
+
+    Raises:
+        MalformedError: columns that do not fit each other.
+    """
+    flags = source.varint(15)
+    order = flags & 3
+    size = source.varint(32)
+    if order > BY_NUMBER or size not in HASH_BYTES:
+        raise MalformedError(f"{source.what}: unknown form of hash lines")
+    counts, others = _read_others(source, segments, flags, reference, limits)
+    count = sum(counts)
+    hashes = _read_hashes(source, count, size, tops=order == AS_STORED and len(segments) == 1, limits=limits)
+    records = hashes if flags & BARE else _named(source, hashes, order, limits)
+    out, at = [], 0
+    for found, other in zip(counts, others, strict=True):
+        lines = records[at : at + found] + other
+        at += found
+        if order or other:
+            lines.sort()
+        out.append(lines)
+    return out
+
+
+def _read_others(
+    source: Reader, segments: list[int], flags: int, reference: Reference, limits: Limits
+) -> tuple[list[int], list[list[bytes]]]:
+    if not flags & OTHERS:
+        return segments, [[] for _ in segments]
+    numbers = [source.varint(segment) for segment in segments]
+    lines, _ = read_text_lines(source, sum(numbers), reference, limits)
+    others, at = [], 0
+    for number in numbers:
+        others.append(lines[at : at + number])
+        at += number
+    return [segment - number for segment, number in zip(segments, numbers, strict=True)], others
+
+
+def _read_hashes(source: Reader, count: int, size: int, *, tops: bool, limits: Limits) -> list[bytes]:
+    if tops:
+        packed = source.take(source.varint(16 * count + 16))
+        first = decode_ascending(packed, count, 2**32 - 1, source.what, strict=False)
+        rest = size - 4
+        body = read_column(source, rest * count, limits=limits)
+        if len(body) != rest * count:
+            raise MalformedError(f"{source.what}: {len(body)} bytes of hashes for {count} records")
+        text = body.hex().encode()
+        wide = 2 * rest
+        return [b"%08x" % top + text[i * wide : i * wide + wide] for i, top in enumerate(first)]
+    body = read_column(source, size * count, limits=limits)
+    if len(body) != size * count:
+        raise MalformedError(f"{source.what}: {len(body)} bytes of hashes for {count} records")
+    text = body.hex().encode()
+    wide = 2 * size
+    return [text[i * wide : i * wide + wide] for i in range(count)]
+
+
+def _named(source: Reader, hashes: list[bytes], order: int, limits: Limits) -> list[bytes]:
+    count = len(hashes)
+    names = read_column(source, limits.delta_block_bytes, limits=limits).split(b"\n")
+    templates = [name.split(MARK) for name in names]
+    index = planes([_read_plane(source, count, limits) for _ in range(2)], count)
+    if index and max(index) >= len(templates):
+        raise MalformedError(f"{source.what}: a name template that is not there")
+    firsts = Reader(read_column(source, 10 * count, limits=limits), source.what)
+    more = Reader(read_column(source, limits.delta_block_bytes, limits=limits), source.what)
+    sizes = planes([_read_plane(source, count, limits) for _ in range(4)], count)
+    lines = []
+    last, last_index, total = 0, -1, 0
+    for digest, at, length in zip(hashes, index, sizes, strict=True):
+        parts = templates[at]
+        if len(parts) == 1:
+            name = parts[0]
+        else:
+            if order == BY_TEMPLATE and at != last_index:
+                last = 0
+            last += unzigzag(firsts.varint())
+            if last < 0:
+                raise MalformedError(f"{source.what}: a number below zero in a name")
+            last_index = at
+            if len(parts) == 2:
+                name = b"%b%d%b" % (parts[0], last, parts[1])
+            else:
+                pieces = [b"%b%d%b" % (parts[0], last, parts[1])]
+                pieces.extend(b"%d%b" % (more.varint(), part) for part in parts[2:])
+                name = b"".join(pieces)
+        total += len(name)
+        if total > 4 * limits.delta_block_bytes:
+            raise MalformedError(f"{source.what}: the names of a block are longer than allowed")
+        lines.append(b"%b:%d:%b" % (digest, length, name))
+    firsts.done()
+    more.done()
+    return lines
