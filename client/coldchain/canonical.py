@@ -130,6 +130,9 @@ def read(data: bytes, what: str) -> JSON:
     except ValueError as error:
         raise MalformedError(f"{what}: not JSON: {error}") from error
     _check_depth(value, what, LIMITS.json_depth)
+    # Only an escape can bring in half a surrogate pair, which no UTF-8 can spell again.
+    if b"\\u" in data:
+        encode(value)
     return value
 
 
