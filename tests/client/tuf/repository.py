@@ -132,8 +132,8 @@ class Repository:
     def role(self, name: str) -> Document:
         """The object that names a role's key ids and threshold."""
         if name in self.root["roles"]:
-            return dict.__getitem__(self.root["roles"], name)  # type: ignore[no-any-return]
-        return next(role for role in self.targets["delegations"]["roles"] if role["name"] == name)  # type: ignore[no-any-return]
+            return dict.__getitem__(self.root["roles"], name)
+        return next(role for role in self.targets["delegations"]["roles"] if role["name"] == name)
 
     def delegate(self, name: str, paths: list[str], *, terminating: bool = True) -> None:
         self.targets["delegations"]["roles"].append(

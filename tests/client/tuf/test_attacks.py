@@ -18,9 +18,21 @@ from coldchain.errors import (
 )
 from coldchain.limits import Limits
 from coldchain.tuf.poll import full_refresh_reason
+from coldchain.tuf.refresh import Fetch
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import region_release
-from tests.client.tuf.repository import NOW, Client, Repository, Signer, envelope, sign, signer, stamp, trusted_up_to
+from tests.client.tuf.repository import (
+    NOW,
+    Client,
+    Document,
+    Repository,
+    Signer,
+    envelope,
+    sign,
+    signer,
+    stamp,
+    trusted_up_to,
+)
 
 STRANGER = signer("a stranger")
 ALL = ["timestamp", "snapshot", "targets", "us", "rollout"]
@@ -534,7 +546,7 @@ def test_an_unknown_kind_of_key_is_ignored_and_not_fatal(role: str) -> None:
 
 def test_an_ed25519_key_of_another_scheme_or_without_a_real_value_is_ignored() -> None:
     real = signer("x").json
-    bent = [real | {"scheme": "ed25519ph"}, real | {"keytype": "x25519"}]
+    bent: list[Document] = [real | {"scheme": "ed25519ph"}, real | {"keytype": "x25519"}]
     bent += [real | {"keyval": value} for value in ({}, {"public": 7}, {"public": "00" * 32}, {"public": "zz" * 32})]
     for key in bent:
         repository = Repository()
@@ -680,7 +692,7 @@ def test_each_fetch_is_bounded_by_the_signed_length_or_the_limit() -> None:
         client = Client.of(repository)
         client.refresh(repository)
         for step in client.log:
-            if hasattr(step, "max_bytes"):
+            if isinstance(step, Fetch):
                 data = repository.files.get(step.path)
                 signed = hashes and "root" not in step.path and "timestamp" not in step.path
                 assert step.max_bytes == len(data or b"") if signed else step.max_bytes >= 16 * 1024
@@ -691,7 +703,7 @@ def test_each_fetch_is_bounded_by_the_signed_length_or_the_limit() -> None:
     client = Client.of(repository)
     with pytest.raises(DigestError):
         client.refresh(repository)
-    assert client.log[-1].max_bytes == client.limits.targets_bytes  # type: ignore[union-attr]
+    assert client.log[-1] == Fetch("metadata/1.us.json", client.limits.targets_bytes)
 
 
 # regions

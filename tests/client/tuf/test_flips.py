@@ -54,10 +54,10 @@ def test_every_swap_with_another_valid_file_is_refused(kind: str) -> None:
     made = repository()
     made.publish("targets", "us", "rollout")
     _, offer, good = trusted_up_to(made, kind)
-    for path, other in made.files.items():
+    for other in made.files.values():
         if other != good:
             with pytest.raises(ColdchainError):
-                print(path, offer(other))
+                offer(other)
     offer(good)
 
 

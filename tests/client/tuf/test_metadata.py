@@ -186,7 +186,6 @@ def test_every_wrong_value_is_malformed(kind: Kind) -> None:
             document = canonical.read(canonical.encode(Repository().documents[kind]), kind)
             assert isinstance(document, dict)
             setting(*path, to=value)(document)
-            print(kind, path, value)
             with pytest.raises(MalformedError):
                 parse_metadata(sign(document, []), kind)
             checked += 1
@@ -199,7 +198,6 @@ def test_every_missing_member_is_malformed(kind: Kind) -> None:
         document = canonical.read(canonical.encode(Repository().documents[kind]), kind)
         assert isinstance(document, dict)
         without(*path)(document)
-        print(kind, path)
         with pytest.raises(MalformedError):
             parse_metadata(sign(document, []), kind)
 
@@ -259,7 +257,7 @@ def test_envelopes() -> None:
         with pytest.raises(MalformedError):
             parse_metadata(envelope(signed, signatures), "root")
     parse_metadata(envelope(signed, [(str(i), "00") for i in range(64)]), "root")
-    for whole in (
+    envelopes: list[Any] = [
         [],
         {},
         {"signed": signed},
@@ -272,9 +270,10 @@ def test_envelopes() -> None:
         {"signatures": [{"sig": "00"}], "signed": signed},
         {"signatures": [{"sig": 1, "keyid": "a"}], "signed": signed},
         {"signatures": [{"sig": "00", "keyid": 1}], "signed": signed},
-    ):
+    ]
+    for whole in envelopes:
         with pytest.raises(MalformedError):
-            parse_envelope(canonical.encode(whole), "root", what="root.json")  # type: ignore[arg-type]
+            parse_envelope(canonical.encode(whole), "root", what="root.json")
     text = sign(signed, [])
     for bad in (text.replace(b'"version":1', b'"version":1,"version":1'), text.replace(b":1}", b":1.0}"), text + b"{}"):
         with pytest.raises(MalformedError):
@@ -300,7 +299,7 @@ def test_every_count_is_bounded() -> None:
         data = repository.files[repository.name(name)]
         parse_metadata(data, kind)
         with pytest.raises(MalformedError):
-            print(name, limits, parse_metadata(data, kind, limits))
+            parse_metadata(data, kind, limits)
 
 
 def test_path_patterns() -> None:

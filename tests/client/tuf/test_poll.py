@@ -17,7 +17,7 @@ SECOND = timedelta(seconds=1)
 
 def test_nothing_is_due_while_the_timestamp_is_young_and_unchanged() -> None:
     for answer in ("not asked", "not modified"):
-        assert full_refresh_reason(TIMESTAMP, NOW + HOUR, NOW, answer) is None  # type: ignore[arg-type]
+        assert full_refresh_reason(TIMESTAMP, NOW + HOUR, NOW, answer) is None
     assert full_refresh_reason(TIMESTAMP, NOW + HOUR, NOW, TIMESTAMP) is None
     assert not needs_full_refresh(TIMESTAMP, NOW + HOUR, NOW)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 
@@ -203,7 +205,7 @@ def test_the_order_of_the_workflow_is_enforced() -> None:
     files = repository.files
     trusted = TrustedSet(repository.pinned, NOW)
     snapshot, targets, us = (files[repository.name(name)] for name in ("snapshot", "targets", "us"))
-    early = [
+    early: list[Callable[[], object]] = [
         lambda: trusted.timestamp,
         lambda: trusted.snapshot,
         lambda: trusted.role("targets"),
@@ -373,15 +375,9 @@ def test_role_names_never_leave_the_metadata_directory() -> None:
         client = Client.of(repository)
         published = {path for path in repository.files if name in path}
         for path in published:
-            repository.files[path.replace(name, client_quote(name))] = repository.files[path]
+            repository.files[path.replace(name, quote(name, safe=""))] = repository.files[path]
         client.refresh(repository, roles=[name])
         kept = client.kept[-1]
         assert "/" not in kept
-        assert kept == f"{client_quote(name)}.json"
+        assert kept == f"{quote(name, safe='')}.json"
         assert kept not in (".", "..")
-
-
-def client_quote(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")
