@@ -57,9 +57,9 @@ def _empty() -> Mapping[str, _V]:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What a signed file says of another: ``version`` (metadata only), ``length`` in bytes, ``hashes`` by algorithm."""
+    """What a signed file says of another: ``version`` (0 for targets), ``length`` in bytes, ``hashes`` by algorithm."""
 
-    version: int | None
+    version: int
     length: int | None
     hashes: Mapping[str, str]
 
@@ -369,7 +369,7 @@ def _file_info(value: JSON, what: str, *, target: bool) -> FileInfo:
     """A target must state length and hashes, a metadata file its version (specification 4.4, 4.5)."""
     fields = Fields(value, what)
     return FileInfo(
-        version=None if target else fields.integer("version", least=1),
+        version=0 if target else fields.integer("version", least=1),
         length=fields.integer("length") if target or fields.has("length") else None,
         hashes=_hashes(fields, what) if target or fields.has("hashes") else _empty(),
     )

@@ -176,7 +176,7 @@ class TrustedSet:
         timestamp or snapshot keys, and then *both* are forgotten. Told from the stored files themselves, this also
         holds when an earlier update ended between the new root and the new timestamp. Their expiry does not matter.
         """
-        if self._timestamp or self._snapshot:
+        if self._timestamp:
             raise InternalError("stored files were offered after new ones")
         old: dict[Kind, Metadata] = {}
         kinds: tuple[tuple[Kind, bytes | None], ...] = (("timestamp", timestamp), ("snapshot", snapshot))
@@ -226,7 +226,7 @@ class TrustedSet:
             if new.version == old.version:
                 new = old
             # 5.4.3.2 Rollback of the snapshot it names.
-            was, now = old.files["snapshot.json"].version or 0, new.files["snapshot.json"].version or 0
+            was, now = old.files["snapshot.json"].version, new.files["snapshot.json"].version
             if now < was:
                 raise RollbackError(f"timestamp.json names snapshot {now}, but snapshot {was} was seen")
         # 5.4.4 Freeze.
@@ -240,6 +240,7 @@ class TrustedSet:
         if old is None:
             return False
         try:
+            self.timestamp.files["snapshot.json"].check(old.raw, "snapshot.json")
             self._check_snapshot(old)
         except ColdchainError:
             return False
@@ -267,7 +268,6 @@ class TrustedSet:
 
     def _check_snapshot(self, new: Metadata) -> None:
         named = self.timestamp.files["snapshot.json"]
-        named.check(new.raw, "snapshot.json")
         # 5.5.4 The version the timestamp names.
         if new.version != named.version:
             raise RollbackError(f"snapshot.json is version {new.version}, but timestamp.json names {named.version}")
@@ -276,7 +276,7 @@ class TrustedSet:
             now = new.files.get(path)
             if now is None:
                 raise RollbackError(f"snapshot.json no longer names {path!r}, which it named before")
-            if (now.version or 0) < (was.version or 0):
+            if now.version < was.version:
                 raise RollbackError(f"snapshot.json names {path!r} version {now.version}, but {was.version} was seen")
         # 5.5.6 Freeze.
         new.check_time(self.now)

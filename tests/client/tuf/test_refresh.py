@@ -11,6 +11,7 @@ import pytest
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
+    ExpiredError,
     InternalError,
     NewerFormatError,
     NotInstalledError,
@@ -217,9 +218,9 @@ def test_the_order_of_the_workflow_is_enforced() -> None:
     for ask in early:
         with pytest.raises(InternalError):
             ask()
-    trusted.update_root(files["metadata/2.root.json"])
-    trusted.update_root(files["metadata/3.root.json"])
-    trusted.update_timestamp(files["metadata/timestamp.json"])
+    assert trusted.update_root(files["metadata/2.root.json"]) is trusted.root
+    assert trusted.update_root(files["metadata/3.root.json"]) is trusted.root
+    assert trusted.update_timestamp(files["metadata/timestamp.json"]) is trusted.timestamp
     assert not trusted.stored_snapshot_is_current()
     for late in (
         lambda: trusted.update_root(files["metadata/3.root.json"]),
@@ -229,7 +230,7 @@ def test_the_order_of_the_workflow_is_enforced() -> None:
     ):
         with pytest.raises(InternalError):
             late()
-    trusted.update_snapshot(snapshot)
+    assert trusted.update_snapshot(snapshot) is trusted.snapshot
     with pytest.raises(InternalError):
         trusted.update_snapshot(snapshot)
     with pytest.raises(InternalError):
@@ -237,6 +238,14 @@ def test_the_order_of_the_workflow_is_enforced() -> None:
     trusted.update_targets("targets", targets)
     assert trusted.update_targets("us", us).delegation is not None
     assert trusted.role("targets").delegation is None
+
+
+def test_an_expired_root_ends_the_order_before_the_timestamp() -> None:
+    repository = Repository()
+    repository.root["expires"] = stamp(NOW)
+    trusted = TrustedSet(sign(repository.root, repository.signers["root"]), NOW)
+    with pytest.raises(ExpiredError, match=r"root\.json"):
+        trusted.update_timestamp(repository.files["metadata/timestamp.json"])
 
 
 def test_a_root_after_stored_files_were_recalled_is_a_defect_of_the_caller() -> None:
