@@ -97,8 +97,8 @@ class RegionRelease:
     role_version: int
 
     def best(self, installed: int | None) -> Target:
-        """The file to fetch: the delta from the installed release if there is one, else the full bundle."""
-        return self.full if installed is None else self.deltas.get(installed, self.full)
+        """The file to fetch: the delta from the installed release (None: nothing) if there is one, else all of it."""
+        return self.deltas.get(installed or 0, self.full)
 
 
 @dataclass(frozen=True, slots=True)

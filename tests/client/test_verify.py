@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from coldchain.limits import Limits
 from coldchain.tuf.metadata import Metadata, parse_metadata
 from coldchain.tuf.trusted_set import accept
 from coldchain.verify import (
+    Chain,
     RegionRelease,
     RolloutState,
     Target,
@@ -211,6 +213,30 @@ def test_other_files_in_the_folder_are_left_alone() -> None:
     names = ["from-.ccd", "from-041.ccd", "from--1.ccd", "from-4.ccd.txt", "from-4x.ccd", "xfrom-4.ccd", "from-0.ccd"]
     role = bent(lambda us: us["targets"].update({f"us/stable/{name}": LISTED for name in names}))
     assert set(region_release(role, "us", "stable").deltas) == {40, 41}
+    role = bent(lambda us: us["targets"].update({"from-7.ccd": LISTED, "eu/stable/from-7.ccd": LISTED}))
+    assert set(region_release(role, "us", "stable").deltas) == {40, 41}
+
+
+def test_the_first_release_is_a_release() -> None:
+    repository = Repository()
+    repository.set_release("us", 1, sources=())
+    release = region_release(accepted(repository), "us", "stable")
+    assert release.release == 1
+    repository.set_rollout(1, 100)
+    rollout = rollout_state(accepted(repository, "rollout"), "us", "stable")
+    assert decide(release, rollout, None, 9999).action == "apply"
+
+
+def test_counts_of_channels_and_regions_are_bounded() -> None:
+    for more, good in ((15, True), (16, False)):
+        role = bent(lambda us, more=more: facts(us)["channels"].update({f"c{i}": {} for i in range(more)}))  # type: ignore[misc]
+        with nullcontext() if good else pytest.raises(MalformedError):
+            region_release(role, "us", "stable")
+    for more, good in ((254, True), (255, False)):
+        regions: Document = {f"r{i}": {} for i in range(more)}
+        role = bent(lambda document, regions=regions: document["coldchain"]["regions"].update(regions), "rollout")  # type: ignore[misc]
+        with nullcontext() if good else pytest.raises(MalformedError):
+            rollout_state(role, "us", "stable")
 
 
 def test_a_release_may_come_without_deltas_and_a_channel_without_a_release() -> None:
@@ -406,6 +432,11 @@ def test_a_good_chain_says_each_thing_that_was_checked() -> None:
     assert chain.root is not None
     assert chain.root.version == 3
     assert chain.targets is not None
+
+
+def test_an_empty_chain_vouches_for_nothing() -> None:
+    with pytest.raises(InternalError):
+        Chain(()).require()
 
 
 def test_expiry_is_checked_only_when_a_time_is_given() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coldchain.errors import (
     ColdchainError,
@@ -16,9 +19,10 @@ from coldchain.errors import (
     NewerFormatError,
     NotInstalledError,
     ResponseError,
+    RollbackError,
 )
 from coldchain.limits import Limits
-from coldchain.tuf.refresh import Fetch, Keep, refresh
+from coldchain.tuf.refresh import Fetch, Keep, refresh, search
 from coldchain.tuf.trusted_set import TrustedSet
 from tests.client.tuf.repository import NOW, Client, Repository, sign, signer, stamp, trusted_up_to
 
@@ -271,6 +275,59 @@ def test_a_refused_file_changes_nothing_and_the_good_one_is_taken_after_it(kind:
     offer(good)
 
 
+GROWN = grown(hashes=True)
+WHOLE = Client.of(GROWN)
+WHOLE.refresh(GROWN)
+
+
+@given(st.data())
+def test_whatever_the_server_answers_only_our_errors_come_out_and_the_next_update_succeeds(data: st.DataObject) -> None:
+    """Each answer is good, absent, arbitrary, another valid file, or good with a piece replaced."""
+
+    def answer(path: str) -> bytes | None:
+        good = GROWN.files.get(path)
+        way = data.draw(st.sampled_from(["good", "good", "good", "absent", "arbitrary", "other", "spliced"]))
+        if way == "good":
+            return good
+        if way == "absent":
+            return None
+        if way == "arbitrary":
+            return data.draw(st.binary(max_size=40))
+        if way == "other" or good is None:
+            return data.draw(st.sampled_from(sorted(GROWN.files.values())))
+        start = data.draw(st.integers(0, len(good)))
+        return good[:start] + data.draw(st.binary(max_size=4)) + good[start + data.draw(st.integers(0, 4)) :]
+
+    client = Client.of(GROWN)
+    with suppress(ColdchainError):
+        client.drive(refresh(dict(client.stored), NOW, ["us", "rollout"]), answer)
+    client.refresh(GROWN)
+    assert client.stored == WHOLE.stored
+
+
+@given(
+    st.dictionaries(st.sampled_from(FILES[1:]), st.binary(max_size=60) | st.sampled_from(sorted(GROWN.files.values())))
+)
+def test_whatever_is_stored_beside_the_root_the_update_succeeds_or_refuses(stored: dict[str, bytes]) -> None:
+    """Stored files may be garbage or each other's; valid ones of this repository never make it fail."""
+    client = Client({"root.json": GROWN.pinned} | stored)
+    client.refresh(GROWN)
+    assert {name: client.stored[name] for name in FILES} == {name: WHOLE.stored[name] for name in FILES}
+
+
+def test_a_clock_ten_years_slow_lets_nothing_older_in() -> None:
+    """Expiry cannot help then; versions still do."""
+    repository = Repository()
+    old = repository.files["metadata/timestamp.json"]
+    client = Client.of(repository)
+    repository.publish("us")
+    slow = NOW - timedelta(days=3650)
+    client.refresh(repository, slow)
+    repository.files["metadata/timestamp.json"] = old
+    with pytest.raises(RollbackError):
+        client.refresh(repository, slow)
+
+
 # delegations
 
 
@@ -360,6 +417,59 @@ def test_search_visits_only_so_many_roles() -> None:
         repository.write(name)
     with pytest.raises(ColdchainError, match="list of at most 4"):
         client.search(repository, "us/stable/e")
+
+
+def chain_of_roles(names: list[str]) -> Repository:
+    """targets delegates to the first name, that one to the second, and so on; the last one lists the target "deep"."""
+    repository = Repository(regions=names)
+    repository.targets["delegations"]["roles"].clear()
+    for delegator, name in zip(["targets", *names], names, strict=False):
+        signers = repository.signers[name]
+        repository.documents[delegator]["delegations"] = {
+            "keys": {one.keyid: one.json for one in signers},
+            "roles": [{"name": name, "keyids": [one.keyid for one in signers], "threshold": 2, "paths": ["*"]}],
+        }
+    repository.documents[names[-1]]["targets"] = {"deep": {"length": 1, "hashes": {"sha256": "0" * 64}}}
+    for name in [*names, "targets", "snapshot", "timestamp"]:
+        repository.write(name)
+    return repository
+
+
+def test_a_chain_of_delegations_is_followed_to_the_limit_and_no_further() -> None:
+    repository = chain_of_roles(["a", "b", "c", "d"])
+    assert Client.of(repository, Limits(delegations=5)).search(repository, "deep") == "d"
+    client = Client.of(repository, Limits(delegations=4))
+    assert client.search(repository, "deep") is None
+    assert client.fetched == ["metadata/1.a.json", "metadata/1.b.json", "metadata/1.c.json"]
+
+
+def test_a_terminating_delegation_further_down_ends_the_search_of_those_above_too() -> None:
+    repository = nested()
+    for terminating, found in ((False, "last"), (True, None)):
+        repository.documents["last"]["targets"]["deep/last/x"] = {"length": 1, "hashes": {"sha256": "0" * 64}}
+        repository.documents["wide"]["delegations"]["roles"][1]["path_hash_prefixes"] = []
+        repository.documents["wide"]["delegations"]["roles"][0]["terminating"] = terminating
+        for name in ("last", "wide", "snapshot", "timestamp"):
+            repository.write(name)
+        assert Client.of(repository).search(repository, "deep/last/x") == found
+
+
+def test_search_asks_for_nothing_that_the_update_loaded() -> None:
+    repository = Repository()
+    client = Client.of(repository)
+    trusted = client.refresh(repository)
+    us = trusted.role("us")
+    found = client.drive(search(trusted, {}, "us/stable/full.ccd"), repository.files.get)
+    assert found == (us, us.targets["us/stable/full.ccd"])
+    assert client.log == []
+
+
+def test_an_expired_root_ends_the_update_before_anything_else_is_asked_for() -> None:
+    repository = Repository()
+    client = Client.of(repository)
+    with pytest.raises(ExpiredError):
+        client.refresh(repository, NOW + timedelta(days=366))
+    assert client.fetched == ["metadata/2.root.json"]
 
 
 def test_a_role_accepted_from_one_delegator_is_not_the_role_of_another() -> None:
