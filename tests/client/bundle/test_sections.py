@@ -67,6 +67,16 @@ def test_everything_else_is_refused_whatever_the_blocks(data: bytes, block: int)
         check(data)
 
 
+def test_two_lines_out_of_order_anywhere_are_found_whatever_the_blocks(block: int) -> None:
+    """Also across the end of a block, where the last line of the block before counts."""
+    lines = [b"%03d\n" % i for i in range(0, 120, 3)]
+    for i in range(1, len(lines)):
+        for wrong in (lines[i - 1], b"%03d\n" % (3 * i - 4), b"000\n"):
+            if wrong != lines[i]:
+                with pytest.raises(MalformedError):
+                    check(b"".join([*lines[:i], wrong, *lines[i:]]))
+
+
 def test_order_is_bytewise() -> None:
     ordered = [b"\x00", b"A", b"a", b"aa", b"b", b"\x7f", b"\x80", b"\xff"]
     check(b"".join(item + b"\n" for item in sorted(ordered)))

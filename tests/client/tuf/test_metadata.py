@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -230,6 +231,66 @@ def test_what_may_be_left_out_or_added(kind: Kind) -> None:
         assert isinstance(document, dict)
         bend(document)
         parse_metadata(sign(document, []), kind)
+
+
+def test_every_length_is_bounded_exactly() -> None:
+    """The longest allowed value is read, one more is not."""
+    repository = Repository()
+    info = {"length": 1, "hashes": {"sha256": "0" * 64}}
+    algorithms = {f"h{i}": "" for i in range(15)}
+    key = signer("x").json
+    cases: list[tuple[Kind, tuple[str | int, ...], Any, Any]] = [
+        ("targets", (*US, "name"), "x" * 64, "x" * 65),
+        ("targets", (*US, "paths"), ["x" * 512], ["x" * 513]),
+        ("targets", (*US, "paths"), ["x"] * 64, ["x"] * 65),
+        ("targets", (*US, "keyids"), ["x" * 512], ["x" * 513]),
+        ("targets", ("targets",), {"x" * 512: info}, {"x" * 513: info}),
+        (
+            "targets",
+            ("targets", "t", "hashes"),
+            {"sha256": "0" * 64} | algorithms,
+            {"sha256": "0" * 64, "y": 1} | algorithms,
+        ),
+        ("root", ("keys", "k"), key | {"keytype": "x" * 128}, key | {"keytype": "x" * 129}),
+        ("root", ("keys", "k"), key | {"scheme": "x" * 128}, key | {"scheme": "x" * 129}),
+        ("root", ("spec_version",), "1.2345.6789", "1.23456.7"),
+    ]
+    for kind, path, good, bad in cases:
+        for value, allowed in ((good, True), (bad, False)):
+            document = canonical.read(canonical.encode(repository.documents[kind]), kind)
+            assert isinstance(document, dict)
+            if "t" in path:
+                setting("targets", "t", to=dict(info))(document)
+            setting(*path, to=value)(document)
+            with nullcontext() if allowed else pytest.raises(MalformedError):
+                parse_metadata(sign(document, []), kind)
+    for signature, allowed in (
+        (("k" * 256, "00"), True),
+        (("k" * 257, "00"), False),
+        (("k", "00" * 4096), True),
+        (("k", "00" * 4097), False),
+    ):
+        with nullcontext() if allowed else pytest.raises(MalformedError):
+            parse_metadata(envelope(repository.root, [signature]), "root")
+
+
+def test_delegations_by_hash_prefix_are_read() -> None:
+    repository = Repository()
+    us = repository.role("us")
+    del us["paths"]
+    us["path_hash_prefixes"] = ["0a", "ff"]
+    role = parse_metadata(sign(repository.targets, []), "targets").roles["us"]
+    assert (role.paths, role.prefixes) == ((), ("0a", "ff"))
+
+
+def test_messages_name_the_file() -> None:
+    for kind, name, file in (
+        ("targets", "us", "us.json"),
+        ("targets", None, "targets.json"),
+        ("root", None, "root.json"),
+    ):
+        with pytest.raises(MalformedError, match=rf"^{file}: "):
+            parse_metadata(b"{", kind, name=name)  # type: ignore[arg-type]
 
 
 def test_a_later_specification_has_its_own_error() -> None:
