@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -28,10 +28,10 @@ def values(strings: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     )
 
 
-def nested(depth: int) -> JSON:
+def nested(depth: int, *, objects: bool = False) -> JSON:
     value: JSON = 1
     for _ in range(depth - 1):
-        value = [value]
+        value = {"a": value} if objects else [value]
     return value
 
 
@@ -140,13 +140,15 @@ def test_control_characters_are_not_canonical(text: str) -> None:
         read_canonical(encode({text: "a"}), "x")
 
 
-def test_depth_is_the_same_for_reading_and_writing() -> None:
-    deep = LIMITS.json_depth
-    assert read(encode(nested(deep)), "x") == nested(deep)
+@pytest.mark.parametrize("objects", [False, True])
+def test_depth_is_the_same_for_reading_and_writing(objects: bool) -> None:
+    allowed = nested(LIMITS.json_depth, objects=objects)
+    assert read(encode(allowed), "x") == allowed
+    deeper = nested(LIMITS.json_depth + 1, objects=objects)
     with pytest.raises(MalformedError, match="nested"):
-        encode(nested(deep + 1))
+        encode(deeper)
     with pytest.raises(MalformedError, match="nested"):
-        read(json.dumps(nested(deep + 1)).encode(), "x")
+        read(json.dumps(deeper).encode(), "x")
 
 
 @pytest.mark.parametrize("value", [1.0, b"x", {1}, {1: 2}, object(), 2**53, -(2**53), "\ud800", {"\udc00": 1}])
@@ -179,6 +181,12 @@ def test_fields_check_presence_type_and_bounds() -> None:
     fields = Fields(value, "file")
     assert fields.text("t") == "text"
     assert fields.text("t", most=4) == "text"
+    for count, allowed in ((4096, True), (4097, False)):
+        bounded = Fields({"t": "x" * count, "o": {str(i): i for i in range(count)}}, "file")
+        with nullcontext() if allowed else pytest.raises(MalformedError):
+            bounded.text("t")
+        with nullcontext() if allowed else pytest.raises(MalformedError):
+            bounded.object("o")
     assert fields.integer("i", least=5, most=5) == 5
     assert fields.boolean("b") is False
     assert fields.sha256("s") == "a" * 64

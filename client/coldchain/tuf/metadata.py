@@ -210,7 +210,7 @@ def good_keys(delegator: Metadata, role: Role, signed: Envelope | Metadata) -> t
     good: dict[bytes, PublicKey] = {}
     for keyid in role.keyids:
         key, signature = delegator.keys.get(keyid), signed.signatures.get(keyid)
-        if key and signature and key.raw not in good and key.verify(signature, signed.canonical):
+        if key and signature and key.verify(signature, signed.canonical):
             good[key.raw] = key
     return tuple(good.values())
 
