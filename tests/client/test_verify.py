@@ -135,6 +135,10 @@ def test_a_region_release_is_read_whole() -> None:
     assert release.role_version == 1
     assert release.best(41) == release.deltas[41]
     assert release.best(39) == release.best(None) == release.full
+    repository.set_release("us", 42, sources=(1,))
+    release = region_release(accepted(repository), "us", "stable")
+    assert release.best(None) == release.full
+    assert release.best(1) == release.deltas[1]
 
 
 def test_channels_do_not_mix() -> None:
@@ -180,7 +184,10 @@ REFUSED: list[tuple[str, Callable[[Document], object]]] = [
     ("an unknown member of a channel", lambda us: stable(us).update(more=1)),
     *((f"no {name}", lambda us, name=name: stable(us).pop(name)) for name in ("release", "bundle", "bytes", "records")),
     ("no manifest", lambda us: stable(us).pop("manifest")),
-    ("release 0", lambda us: stable(us).update(release=0)),
+    (
+        "release 0",
+        lambda us: (stable(us).update(release=0), [us["targets"].pop(f"us/stable/from-{i}.ccd") for i in (40, 41)]),
+    ),
     ("release as text", lambda us: stable(us).update(release="42")),
     ("negative bytes", lambda us: stable(us).update(bytes=-1)),
     ("too many bytes", lambda us: stable(us).update(bytes=2**40)),
@@ -445,6 +452,7 @@ def test_expiry_is_checked_only_when_a_time_is_given() -> None:
     assert verify_chain(**evidence(repository)).ok
     good = verify_chain(**evidence(repository), now=NOW)
     assert good.ok
+    assert all(check.ok for check in good.checks)
     assert [check.name for check in good.checks[5:]] == ["expiry of root", "expiry of targets", "expiry of us"]
     assert "2026-06-08 12:00:00 UTC" in good.checks[-1].detail
     late = verify_chain(**evidence(repository), now=years_later)
