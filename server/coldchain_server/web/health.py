@@ -1,0 +1,83 @@
+"""``/healthz``: the process lives. ``/readyz``: it has something good to serve. Nothing here says who asked.
+
+Worked example of an origin that is not ready (503; 200 when there are no reasons)::
+
+    {"ready": false, "reasons": ["the timestamp expired 2026-11-25T09:00:00Z"]}
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from coldchain.errors import ColdchainError, StorageError
+from coldchain.tuf.metadata import parse_metadata
+from coldchain_server.storage.interface import Storage
+
+Check = Callable[[], Awaitable[Iterable[str]]]
+Clock = Callable[[], datetime]
+
+TIMESTAMP: Final = "metadata/timestamp.json"
+CHECK_SECONDS: Final = 5.0
+_HEADERS: Final = {hdrs.CACHE_CONTROL: "no-store"}
+
+
+def utc_now() -> datetime:
+    """The system's clock."""
+    return datetime.now(UTC)
+
+
+class Health:
+    """The two pages.
+
+    Args:
+        storage: what is served.
+        checks: more functions that return reasons for not being ready; they must not raise.
+        now: the clock that expiry is judged by.
+    """
+
+    def __init__(self, storage: Storage, checks: Sequence[Check] = (), now: Clock = utc_now) -> None:
+        self._storage = storage
+        self._checks = checks
+        self._now = now
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """200 as long as the event loop turns."""
+        return web.json_response({"alive": True}, headers=_HEADERS)
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 or 503, with the reasons."""
+        reasons = await self.reasons()
+        return web.json_response(
+            {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200, headers=_HEADERS
+        )
+
+    async def reasons(self) -> list[str]:
+        """Why nobody should be sent here; empty when all is well."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                reasons = await self._timestamp()
+                for check in self._checks:
+                    reasons += await check()
+                return reasons
+        except TimeoutError:
+            return [f"the checks take longer than {CHECK_SECONDS:g} seconds"]
+
+    async def _timestamp(self) -> list[str]:
+        try:
+            if await self._storage.stat(TIMESTAMP) is None:
+                return ["no timestamp is published"]
+            raw = await self._storage.get(TIMESTAMP)
+        except StorageError:
+            return ["the storage cannot be read"]
+        try:
+            expires = parse_metadata(raw, "timestamp").expires
+        except ColdchainError:
+            return ["the published timestamp is damaged"]
+        if expires <= self._now():
+            return [f"the timestamp expired {expires:%Y-%m-%dT%H:%M:%SZ}"]
+        return []

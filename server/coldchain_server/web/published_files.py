@@ -1,0 +1,177 @@
+"""Answers a request for a published file: GET and HEAD, conditional, by range, never more than was asked.
+
+=======  ==============================================================================================
+200      the file, with ``ETag``, ``Cache-Control`` and ``Accept-Ranges``
+206      one range of it
+304      the client's entity tag is the current one: status line, ETag, Date, Cache-Control and nothing else
+400      the request has a body
+404      nothing is published under this name (never to be cached: it may be published next)
+405      another method
+412      If-Match names another version
+416      the range lies outside the file
+417      the client expects something
+503      the storage refused; Retry-After
+=======  ==============================================================================================
+
+Worked example, the whole answer to an unchanged poll, 133 bytes::
+
+    HTTP/1.1 304 Not Modified
+    ETag: "5c1f0a…"
+    Cache-Control: no-cache
+    Date: Wed, 25 Nov 2026 09:00:00 GMT
+
+Source: RFC 9110 and RFC 9111; ``immutable`` is RFC 8246.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from coldchain.errors import StorageError
+from coldchain_server.storage.interface import Storage
+from coldchain_server.web.conditions import Unsatisfiable, byte_range, range_still_valid, tag_listed
+from coldchain_server.web.connection_cap import Connections
+from coldchain_server.web.counters import Counters
+from coldchain_server.web.entity_tags import EntityTags, Tagged
+from coldchain_server.web.published_paths import PublishedPath, published_path
+
+ALLOWED: Final = ("GET", "HEAD")
+RETRY_AFTER_SECONDS: Final = 5
+NEVER_KEEP: Final = "no-store"
+
+_log = logging.getLogger("coldchain.origin")
+
+
+class PublishedFiles:
+    """The request handler of the published tree.
+
+    Args:
+        storage: where the files are.
+        counters: ``responses`` by kind of file and status, ``response_bytes``.
+        connections: gives each request its deadline; None in an application without :class:`Connections`.
+    """
+
+    def __init__(self, storage: Storage, counters: Counters, connections: Connections | None = None) -> None:
+        self._storage = storage
+        self._counters = counters
+        self._connections = connections
+        self.tags = EntityTags(storage)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answers, and returns when the client has taken the answer (or the connection is gone)."""
+        published = published_path(request.raw_path)
+        try:
+            response = await self._judge(request, published)
+        except StorageError:
+            name = published.path if published is not None else ""
+            _log.exception("the storage refused", extra={"path": name})
+            response = refusal(503, "the storage refused")
+            response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_SECONDS)
+        self._counters.add("responses", kind=_kind(published), status=str(response.status))
+        if isinstance(response, _Part):
+            return await self._send(request, response)
+        await response.prepare(request)
+        await response.write_eof()
+        self._counters.add("response_bytes", response.body_length)
+        return response
+
+    async def _judge(self, request: web.Request, published: PublishedPath | None) -> web.StreamResponse:
+        if request.method not in ALLOWED:
+            response = refusal(405, "only GET and HEAD")
+            response.headers[hdrs.ALLOW] = ", ".join(ALLOWED)
+            response.force_close()
+            return response
+        if request.body_exists:
+            response = refusal(400, "a request here has no body")
+            response.force_close()
+            return response
+        if published is None:
+            return refusal(404, "not published")
+        tagged = await self.tags.look_up(published)
+        if tagged is None:
+            return refusal(404, "not published")
+        return choose(request, published, tagged)
+
+    async def _send(self, request: web.Request, part: _Part) -> web.StreamResponse:
+        """Streams a part of a large file; breaks the connection off rather than end short of the stated length."""
+        connection = self._connections.of(request.protocol) if self._connections is not None else None
+        if connection is not None:
+            connection.expect(part.length)
+        await part.prepare(request)
+        sent = 0
+        try:
+            if request.method == "GET":
+                async for block in self._storage.read(part.path, part.start, part.length):
+                    sent += len(block)
+                    await part.write(block)
+        except StorageError:
+            _log.exception("the storage refused", extra={"path": part.path})
+        self._counters.add("response_bytes", sent)
+        if request.method == "GET" and sent != part.length:
+            if request.transport is not None:
+                request.transport.abort()
+            return part
+        await part.write_eof()
+        return part
+
+
+class _Part(web.StreamResponse):
+    """A range of a large file, to be streamed."""
+
+    def __init__(self, path: str, start: int, length: int, status: int) -> None:
+        super().__init__(status=status)
+        self.path = path
+        self.start = start
+        self.length = length
+        self.content_length = length
+
+
+def choose(request: web.BaseRequest, published: PublishedPath, tagged: Tagged) -> web.StreamResponse:
+    """The answer to a GET or HEAD of a file that is there. Pure; the order of preconditions is RFC 9110, 13.2.2."""
+    if_match = _field(request, hdrs.IF_MATCH)
+    if if_match is not None and not (tag_listed(if_match, tagged.etag) and f"W/{tagged.etag}" not in if_match):
+        return refusal(412, "another version is published")
+    if_none_match = _field(request, hdrs.IF_NONE_MATCH)
+    if if_none_match is not None and tag_listed(if_none_match, tagged.etag):
+        return web.Response(status=304, headers={hdrs.ETAG: tagged.etag, hdrs.CACHE_CONTROL: published.cache_control})
+    selected = None
+    if request.method == "GET" and range_still_valid(_field(request, hdrs.IF_RANGE), tagged.etag):
+        selected = byte_range(_field(request, hdrs.RANGE), tagged.length)
+    if isinstance(selected, Unsatisfiable):
+        response: web.StreamResponse = refusal(416, "the file ends before this range")
+        response.headers[hdrs.CONTENT_RANGE] = f"bytes */{tagged.length}"
+        return response
+    start, end = (selected.start, selected.end) if selected is not None else (0, tagged.length)
+    status = 206 if selected is not None else 200
+    if tagged.body is not None:
+        response = web.Response(status=status, body=tagged.body[start:end])
+    else:
+        response = _Part(published.path, start, end - start, status)
+    response.headers[hdrs.CONTENT_TYPE] = published.content_type
+    response.headers[hdrs.ETAG] = tagged.etag
+    response.headers[hdrs.CACHE_CONTROL] = published.cache_control
+    response.headers[hdrs.ACCEPT_RANGES] = "bytes"
+    if selected is not None:
+        response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{tagged.length}"
+    return response
+
+
+def refusal(status: int, why: str) -> web.Response:
+    """A short answer that no cache keeps."""
+    return web.Response(status=status, text=why + "\n", headers={hdrs.CACHE_CONTROL: NEVER_KEEP})
+
+
+def _field(request: web.BaseRequest, name: str) -> str | None:
+    lines = request.headers.getall(name, None)
+    return ", ".join(lines) if lines is not None else None
+
+
+def _kind(published: PublishedPath | None) -> str:
+    if published is None:
+        return "other"
+    if published.path == "metadata/timestamp.json":
+        return "timestamp"
+    return published.path.partition("/")[0]
