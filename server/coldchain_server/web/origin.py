@@ -96,13 +96,13 @@ def _metrics_page(counters: Counters) -> Callable[[web.Request], Coroutine[Any, 
 
 def _timed(connections: Connections) -> Middleware:
     @web.middleware
-    async def timed(request: web.Request, answer: Handler) -> web.StreamResponse:
+    async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = connections.of(request.protocol)
         if connection is None:
-            return await answer(request)
+            return await handler(request)
         await connection.begin()
         try:
-            return await answer(request)
+            return await handler(request)
         finally:
             connection.end()
 
