@@ -93,7 +93,8 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory, client_wheel: Path) ->
     return home / "bin" / "python"
 
 
-ALLOWED = {"coldchain", "nacl", "zstandard", "_cffi_backend"}
+# _sodium and _cffi_backend are the compiled halves of PyNaCl.
+ALLOWED = {"coldchain", "nacl", "_sodium", "zstandard", "_cffi_backend"}
 
 IMPORT_EVERYTHING = """
 import pkgutil, sys, importlib, coldchain, json

@@ -12,7 +12,7 @@ Source: R. F. Rice, 1979; the choice of width minimises the coded length exactly
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from coldchain.errors import MalformedError
 
@@ -28,9 +28,7 @@ def encode_gaps(gaps: list[int]) -> bytes:
     width = min(widths, key=lambda w: sum((gap >> w) + 1 + w for gap in gaps))
     mask = (1 << width) - 1
     low = f"0{width}b"
-    bits = "".join(
-        "1" * (gap >> width) + "0" + (format(gap & mask, low) if width else "") for gap in gaps
-    )
+    bits = "".join("1" * (gap >> width) + "0" + (format(gap & mask, low) if width else "") for gap in gaps)
     bits += "0" * (-len(bits) % 8)
     return bytes([width]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
 
@@ -68,7 +66,7 @@ def encode_ascending(values: list[int], *, strict: bool = True) -> bytes:
     if not values:
         return b""
     less = 1 if strict else 0
-    gaps = [values[0], *(b - a - less for a, b in zip(values, values[1:], strict=False))]
+    gaps = [values[0], *(b - a - less for a, b in pairwise(values))]
     return encode_gaps(gaps)
 
 
