@@ -46,6 +46,9 @@ class Limits:
     zstd_window_bytes: int = 8 * MIB
     zstd_dictionary_bytes: int = 8 * MIB
 
+    # feeds: findings kept of one file; the totals of the rest are kept by code
+    findings: int = 10_000
+
     # transport
     connect_seconds: float = 15.0
     metadata_seconds: float = 60.0

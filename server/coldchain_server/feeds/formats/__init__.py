@@ -1,0 +1,1 @@
+"""What feeds hold: one module or package per format, each with its own grammar."""

@@ -1,0 +1,66 @@
+"""The table of ClamAV's file types: extension, kind, grammar, and how the engine treats the file around its lines.
+
+Extensions and their loaders are those of cli_load in libclamav/readdb.c; one the table does not hold is no database.
+``kind`` is *set* where the loader adds each line by itself, so that order and repetition carry no meaning; everything
+else is *file* and is kept byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from coldchain_server.feeds.formats.clamav import hash_lines
+from coldchain_server.feeds.formats.clamav.grammar import FILE_BUFFER, Grammar
+
+
+@dataclass(frozen=True, slots=True)
+class ClamavType:
+    """One kind of database file.
+
+    Attributes:
+        extension: lower case, without the dot.
+        kind: ``set`` where order carries no meaning, else ``file``.
+        loads: whether clamd loads a file because of this extension.
+        grammar: parses one line.
+        comments: whether the loader skips lines that start with ``#``.
+        buffer: bytes of the loader's line buffer; a line must be at least two bytes shorter (line end, zero byte).
+        pua: loaded only where the engine runs with ``DetectPUA``.
+        about: what the file holds, for a person.
+    """
+
+    extension: str
+    kind: Literal["set", "file"]
+    loads: bool
+    grammar: Grammar
+    comments: bool = True
+    buffer: int = FILE_BUFFER
+    pua: bool = False
+    about: str = ""
+
+
+def _types() -> dict[str, ClamavType]:
+    hashes = {
+        "hdb": "hashes of files",
+        "hsb": "hashes of files",
+        "hdu": "hashes of unwanted programs",
+        "hsu": "hashes of unwanted programs",
+        "mdb": "hashes of PE sections",
+        "msb": "hashes of PE sections",
+        "mdu": "hashes of PE sections of unwanted programs",
+        "msu": "hashes of PE sections of unwanted programs",
+        "imp": "hashes of PE import tables",
+        "fp": "hashes of known good files",
+        "sfp": "hashes of known good files",
+    }
+    return {
+        extension: ClamavType(
+            extension, "set", True, hash_lines.GRAMMARS[extension], pua=extension.endswith("u"), about=about
+        )
+        for extension, about in hashes.items()
+    }
+
+
+TYPES: Mapping[str, ClamavType] = MappingProxyType(_types())
