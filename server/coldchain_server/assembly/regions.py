@@ -1,0 +1,213 @@
+"""``regions.toml``: the regions, and how each one's bundle differs from the global one, with a public reason for everything.
+
+::
+
+    neutral = "ch"                     # where the origin stands: assembles, signs, publishes
+
+    [regions.jp]
+    jurisdiction = "Japan"
+    wave = 1                           # rollouts go wave by wave
+    edges = ["https://jp.example"]     # base URLs in the order clients try them; empty: the origin itself
+    residency = "ch"                   # the region whose store keeps this region's outcome reports
+
+    [[regions.jp.policy]]
+    action = "leave-out"               # or "add"
+    kind = "signature"                 # or "feed"
+    name = "Acme.Test.Fileinfector-7"
+    reason = "matches a printer driver sold only in Japan"
+
+What is *added* somewhere is regional: it is in no other region's bundle and not in the global one, unless added there too. A
+region's name never changes and never goes (clients follow a signed role of that name), so choose it once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
+
+from coldchain.bundle.description import check_token
+from coldchain.errors import MalformedError, UsageError
+
+GLOBAL: Final = "global"
+RESERVED: Final = frozenset({GLOBAL, "root", "targets", "snapshot", "timestamp", "rollout"})
+MOST_REASON: Final = 500
+
+DEFAULT: Final = """\
+# The regions of this origin. Every difference between a region's bundle and the global one stands here with its reason,
+# and is published in each release's manifest.
+neutral = "ch"
+
+[regions.us]
+jurisdiction = "United States"
+wave = 1
+
+[regions.eu]
+jurisdiction = "European Union"
+wave = 1
+
+[regions.jp]
+jurisdiction = "Japan"
+wave = 1
+
+[regions.kr]
+jurisdiction = "South Korea"
+wave = 1
+
+[regions.sg]
+jurisdiction = "Singapore"
+wave = 1
+
+[regions.au]
+jurisdiction = "Australia"
+wave = 1
+
+[regions.row]
+jurisdiction = "rest of the world"
+wave = 2
+
+# A policy looks like this:
+# [[regions.jp.policy]]
+# action = "leave-out"          # or "add"
+# kind = "signature"            # or "feed"
+# name = "Win.Test.Example-1"
+# reason = "why, in words that everybody may read"
+"""
+
+Action = Literal["leave-out", "add"]
+Subject = Literal["feed", "signature"]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """One declared difference of a region's bundle."""
+
+    action: Action
+    kind: Subject
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region; ``wave`` counts from 1."""
+
+    name: str
+    jurisdiction: str
+    wave: int = 1
+    edges: tuple[str, ...] = ()
+    residency: str = ""
+    policy: tuple[PolicyEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """All regions of an origin, in the order of the file."""
+
+    neutral: str
+    regions: dict[str, Region] = field(default_factory=dict)
+
+    def regional(self, kind: Subject) -> frozenset[str]:
+        """Names of the feeds or signatures that some region adds: they are not part of the global bundle."""
+        return frozenset(
+            entry.name
+            for region in self.regions.values()
+            for entry in region.policy
+            if entry.action == "add" and entry.kind == kind
+        )
+
+
+def load_regions(text: str) -> Regions:
+    """Reads ``regions.toml`` strictly: an unknown key is an error, for it may be a misspelt one.
+
+    Raises:
+        UsageError: not TOML, a key missing, unknown or of the wrong type, a name that cannot be a role.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"regions.toml: {error}") from error
+    _only(document, {"neutral", "regions"}, "regions.toml")
+    neutral = _name(document.get("neutral", "ch"), "neutral")
+    tables = document.get("regions")
+    if not isinstance(tables, dict) or not tables:
+        raise UsageError("regions.toml: no [regions.NAME] table", todo="name at least one region")
+    regions = {}
+    for name, table in tables.items():
+        regions[_name(name, "region")] = _region(name, table)
+    for region in regions.values():
+        if region.residency not in {"", neutral, *regions}:
+            raise UsageError(f"regions.toml: [regions.{region.name}]: residency {region.residency!r} is no region")
+    return Regions(neutral, {name: _with_residency(region, neutral) for name, region in regions.items()})
+
+
+def _with_residency(region: Region, neutral: str) -> Region:
+    if region.residency:
+        return region
+    return Region(region.name, region.jurisdiction, region.wave, region.edges, neutral, region.policy)
+
+
+def _region(name: str, table: object) -> Region:
+    what = f"regions.toml: [regions.{name}]"
+    if not isinstance(table, dict):
+        raise UsageError(f"{what}: not a table")
+    _only(table, {"jurisdiction", "wave", "edges", "residency", "policy"}, what)
+    wave, edges = table.get("wave", 1), table.get("edges", [])
+    if not isinstance(wave, int) or isinstance(wave, bool) or not 1 <= wave <= 99:
+        raise UsageError(f"{what}: wave is a number from 1 to 99")
+    if not isinstance(edges, list) or not all(
+        isinstance(url, str) and url.startswith(("http://", "https://")) for url in edges
+    ):
+        raise UsageError(f"{what}: edges is a list of http or https URLs")
+    policy = table.get("policy", [])
+    if not isinstance(policy, list):
+        raise UsageError(f"{what}: policy is a list of tables, written [[regions.{name}.policy]]")
+    entries = tuple(_entry(entry, what) for entry in policy)
+    if len({(entry.kind, entry.name) for entry in entries}) != len(entries):
+        raise UsageError(f"{what}: one feed or signature stands in two policies")
+    residency = table.get("residency", "")
+    return Region(
+        name=name,
+        jurisdiction=_text(table, "jurisdiction", what),
+        wave=wave,
+        edges=tuple(edges),
+        residency=residency if isinstance(residency, str) else "?",
+        policy=entries,
+    )
+
+
+def _entry(entry: object, what: str) -> PolicyEntry:
+    if not isinstance(entry, dict):
+        raise UsageError(f"{what}: a policy is a table")
+    _only(entry, {"action", "kind", "name", "reason"}, f"{what}: policy")
+    action, kind = entry.get("action"), entry.get("kind")
+    if action not in ("leave-out", "add") or kind not in ("feed", "signature"):
+        raise UsageError(f"{what}: a policy has action 'leave-out' or 'add' and kind 'feed' or 'signature'")
+    return PolicyEntry(
+        cast(Action, action),
+        cast(Subject, kind),
+        _text(entry, "name", what),
+        _text(entry, "reason", what),
+    )
+
+
+def _text(table: dict[str, Any], key: str, what: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value.strip() or len(value) > MOST_REASON or not value.isprintable():
+        raise UsageError(f"{what}: {key} is missing, or not one line of at most {MOST_REASON} characters")
+    return value
+
+
+def _name(name: object, what: str) -> str:
+    try:
+        check_token(name if isinstance(name, str) else "?", what)
+    except MalformedError as error:
+        raise UsageError(f"regions.toml: {error.what}") from error
+    if name in RESERVED:
+        raise UsageError(f"regions.toml: a {what} cannot be named {name!r}: a signed role has that name")
+    return str(name)
+
+
+def _only(table: dict[str, Any], known: set[str], what: str) -> None:
+    if unknown := sorted(set(table) - known):
+        raise UsageError(f"{what}: unknown key {unknown[0]!r}", todo="keys are " + ", ".join(sorted(known)))

@@ -1,0 +1,88 @@
+"""Where a feed's files come from: a directory, an archive, or a single file.
+
+A directory is walked in bytewise order of its paths. Archives inside it are unpacked in place: ``main.cvd`` with ``main.hdb``
+becomes ``main/main.hdb``. Directories and files whose names start with a dot are not part of a feed (version control lives
+there); symbolic links that stay inside are followed, all others refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from coldchain.errors import LintError, UsageError
+from coldchain_server.feeds.archives import FEED_LIMITS, FeedLimits, SourceFile, checked_path, is_archive, unpack
+
+
+def read_source(path: Path, limits: FeedLimits = FEED_LIMITS) -> Iterator[SourceFile]:
+    """All files of a feed, one at a time.
+
+    Args:
+        path: a directory, an archive or a file.
+        limits: bounds on names, counts and sizes.
+
+    Raises:
+        UsageError: nothing is there, or it cannot be read.
+        LintError: an archive is broken, a name is unsafe, a bound is exceeded.
+    """
+    if path.is_dir():
+        yield from _directory(path, limits)
+    elif path.is_file() and is_archive(path.name):
+        with path.open("rb") as file:
+            yield from unpack(path.name, file, limits)
+    elif path.is_file():
+        yield SourceFile(checked_path("the feed", path.name, limits), _read(path, path.name, limits))
+    else:
+        raise UsageError(f"{path.name}: no such file or directory", todo="give the feed's directory, archive or file")
+
+
+def _directory(root: Path, limits: FeedLimits) -> Iterator[SourceFile]:
+    seen: set[str] = set()
+    total = 0
+    for file in sorted(
+        _walk(root), key=lambda one: one.relative_to(root).as_posix().encode("utf-8", "surrogateescape")
+    ):
+        path = checked_path("the feed", file.relative_to(root).as_posix(), limits)
+        for found in _one(file, path, limits):
+            total += len(found.data)
+            if found.path in seen:
+                raise LintError(f"the feed holds {found.path!r} twice, once in an archive")
+            if len(seen) >= limits.files or total > limits.total_bytes:
+                raise LintError("the feed holds more files or bytes than allowed")
+            seen.add(found.path)
+            yield found
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    inside = root.resolve()
+    for directory, subdirectories, names in os.walk(root):
+        subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
+        for name in names:
+            file = Path(directory, name)
+            if name.startswith("."):
+                continue
+            if file.is_symlink() and not file.resolve().is_relative_to(inside):
+                raise LintError(f"{name}: a symbolic link that leads out of the feed")
+            if not file.is_file():
+                raise LintError(f"{name}: neither a file nor a directory")
+            yield file
+
+
+def _one(file: Path, path: str, limits: FeedLimits) -> Iterator[SourceFile]:
+    if not is_archive(file.name):
+        yield SourceFile(path, _read(file, path, limits))
+        return
+    stem = path[: -len(file.name)] + file.name.split(".")[0]
+    with file.open("rb") as opened:
+        for member in unpack(path, opened, limits):
+            yield SourceFile(f"{stem}/{member.path}", member.data)
+
+
+def _read(file: Path, path: str, limits: FeedLimits) -> bytes:
+    try:
+        if file.stat().st_size > limits.file_bytes:
+            raise LintError(f"{path}: larger than allowed")
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,168 @@
+"""Published files in a directory: temporary file, fsync, rename, fsync of the directory.
+
+obstore's local backend does not fsync, so this one is ours. Temporary files start with a dot and end with the writer's process
+id; readers never see them (a path component may not start with a dot), and :meth:`DirectoryStorage.sweep` removes those of
+writers that died. A file's tag is its inode, length and change time in nanoseconds: a rename puts another inode there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from coldchain.errors import StorageError
+from coldchain_server.storage.interface import Entry
+
+BLOCK = 256 * 1024
+_COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\Z")
+
+T = TypeVar("T")
+
+
+class DirectoryStorage:
+    """The :class:`~coldchain_server.storage.interface.Storage` of one machine, below ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _file(self, path: str) -> Path:
+        if not path or not all(_COMPONENT.match(part) for part in path.split("/")):
+            raise StorageError(f"{path[:80]!r} is not a path of the published tree")
+        return self.root / path
+
+    async def put(self, path: str, data: bytes | Path, *, replace: bool = False) -> None:
+        """Stores durably; see the interface."""
+        await self._try(path, lambda target: self._put(target, data, replace))
+
+    def _put(self, target: Path, data: bytes | Path, replace: bool) -> None:
+        if not replace and target.exists():
+            if _same(target, data):
+                return
+            raise StorageError(
+                f"{target.name} is already published with other bytes",
+                kept="the published file",
+                todo="a published file never changes: build a new release",
+            )
+        self._make_parents(target.parent)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                if isinstance(data, Path):
+                    with data.open("rb") as source:
+                        shutil.copyfileobj(source, file, BLOCK)
+                else:
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.rename(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        _fsync_directory(target.parent)
+
+    def _make_parents(self, directory: Path) -> None:
+        """A directory's own entry must survive a power cut too, so each new one's parent is synced."""
+        missing = []
+        while not directory.is_dir():
+            missing.append(directory)
+            directory = directory.parent
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True)
+            _fsync_directory(one.parent)
+
+    async def get(self, path: str) -> bytes:
+        """The whole file; see the interface."""
+        return await self._try(path, Path.read_bytes)
+
+    async def stat(self, path: str) -> Entry | None:
+        """Length and tag, or None; see the interface."""
+
+        def look(target: Path) -> Entry | None:
+            try:
+                found = target.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if not target.is_file():
+                return None
+            return Entry(path, found.st_size, f"{found.st_ino:x}-{found.st_size:x}-{found.st_ctime_ns:x}")
+
+        return await self._try(path, look)
+
+    async def read(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """A range of the file in blocks; see the interface."""
+        file = await self._try(path, lambda target: target.open("rb"))
+        try:
+            await asyncio.to_thread(file.seek, start)
+            left = length
+            while left is None or left > 0:
+                block = await asyncio.to_thread(file.read, BLOCK if left is None else min(BLOCK, left))
+                if not block:
+                    return
+                if left is not None:
+                    left -= len(block)
+                yield block
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+        finally:
+            file.close()
+
+    async def delete(self, path: str) -> None:
+        """Removes the file; see the interface."""
+
+        def remove(target: Path) -> None:
+            if target.exists():
+                target.unlink()
+                _fsync_directory(target.parent)
+
+        await self._try(path, remove)
+
+    def sweep(self) -> int:
+        """Removes what writers that died left behind; returns how many files. Only for the one publisher, at its start."""
+        left = [file for file in self.root.rglob(".*") if file.is_file() and not file.is_symlink()]
+        for file in left:
+            file.unlink(missing_ok=True)
+        return len(left)
+
+    async def _try(self, path: str, action: Callable[[Path], T]) -> T:
+        target = self._file(path)
+        try:
+            return await asyncio.to_thread(action, target)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror or error}", kept="everything published before") from error
+
+    def _paths(self) -> list[str]:
+        files = (file for file in self.root.rglob("*") if file.is_file())
+        names = (file.relative_to(self.root) for file in files)
+        return sorted(name.as_posix() for name in names if all(_COMPONENT.match(part) for part in name.parts))
+
+    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+        """All paths with this prefix in bytewise order; see the interface."""
+        for path in await asyncio.to_thread(self._paths):
+            if path.startswith(prefix):
+                yield path
+
+
+def _same(target: Path, data: bytes | Path) -> bool:
+    if isinstance(data, bytes):
+        return target.stat().st_size == len(data) and target.read_bytes() == data
+    if target.stat().st_size != data.stat().st_size:
+        return False
+    with target.open("rb") as one, data.open("rb") as two:
+        while block := one.read(BLOCK):
+            if block != two.read(BLOCK):
+                return False
+    return True
+
+
+def _fsync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
