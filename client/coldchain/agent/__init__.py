@@ -1,0 +1,1 @@
+"""The part that talks: transport and update. Needs the extra ``agent`` (aiohttp), which is imported only when used."""

@@ -1,0 +1,262 @@
+"""The client's directory: its layout, its configuration and its lock.
+
+::
+
+    coldchain.json         what this endpoint follows (below); written last by ``init``, so it marks a finished one
+    metadata/              root, timestamp, snapshot, targets, <region>, rollout (.json): the trusted metadata
+    metadata/roots/        N.root.json: the pinned root (the lowest number) and every root after it
+    versions/42-<16 hex>/  one installed bundle: its sections and bundle.json, read-only; the digits are its digest's first
+    signed/42-<16 hex>     the evidence of that version for an offline verification (a link, switched in one step)
+    current, previous      links into versions/: what runs, and what ran before
+    state.json             :mod:`coldchain.install.state`
+    staging/               work in progress; whatever is here may be deleted while no update runs
+    lock                   held (flock) by the one process that may change anything
+
+An engine is pointed at ``current``. Configuration, canonical JSON, shown with line breaks::
+
+    {"channel":"stable","format":"coldchain-client-1","product":"coldchain","region":"us",
+     "root":"<sha256 of the pinned root.json>","urls":["https://a.example","https://b.example/mirror"]}
+
+A URL is http, https, or the absolute path of a directory that holds a copy of the published tree (``file://`` too).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from coldchain import canonical
+from coldchain.bundle.description import check_token
+from coldchain.canonical import Fields
+from coldchain.errors import (
+    ColdchainError,
+    DamagedError,
+    LockedError,
+    MalformedError,
+    NewerFormatError,
+    NotInstalledError,
+    UsageError,
+)
+from coldchain.install import durable
+from coldchain.install.state import MOST_BYTES, State, parse_state
+
+FORMAT = "coldchain-client-1"
+CONFIG_BYTES = 64 * 1024
+MOST_URLS = 16
+ENTRIES = frozenset(
+    {"coldchain.json", "metadata", "versions", "signed", "current", "previous", "state.json", "staging", "lock"}
+)
+# These names are files beside the region's role in metadata/ and signed/.
+RESERVED = frozenset({"root", "timestamp", "snapshot", "targets", "rollout", "manifest"})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What this endpoint follows. ``root`` is the pinned root's SHA-256, ``urls`` are tried in their order."""
+
+    product: str
+    region: str
+    channel: str
+    root: str
+    urls: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        """The bytes of ``coldchain.json``."""
+        return canonical.encode(
+            {
+                "format": FORMAT,
+                "product": self.product,
+                "region": self.region,
+                "channel": self.channel,
+                "root": self.root,
+                "urls": list(self.urls),
+            }
+        )
+
+
+def parse_config(data: bytes) -> Config:
+    """``coldchain.json`` from its bytes.
+
+    Raises:
+        MalformedError: not as :meth:`Config.encode` writes it.
+        NewerFormatError: a later version of the format.
+    """
+    fields = Fields(canonical.read_canonical(data, "coldchain.json"), "coldchain.json")
+    found = fields.text("format", 64)
+    if found != FORMAT and found.startswith("coldchain-client-"):
+        raise NewerFormatError(f"coldchain.json has format {found!r}", todo="install a newer client")
+    fields.constant("format", FORMAT)
+    words = [check_token(fields.text(name), name) for name in ("product", "region", "channel")]
+    root = fields.sha256("root")
+    urls = tuple(url for url in fields.items("urls", MOST_URLS) if isinstance(url, str))
+    fields.done()
+    for url in urls:
+        if normal_url(url) != url:
+            raise MalformedError(f"coldchain.json: {url[:80]!r} is not a base URL")
+    config = Config(words[0], check_region(words[1]), words[2], root, urls)
+    if not urls or config.encode() != data:
+        raise MalformedError("coldchain.json: 'urls' are not base URLs")
+    return config
+
+
+def check_region(region: str) -> str:
+    """A region's name, which must not be one that the metadata directory uses otherwise."""
+    if check_token(region, "region") in RESERVED:
+        raise MalformedError(f"region {region!r}: this name is taken by a file of the metadata")
+    return region
+
+
+def normal_url(url: str) -> str:
+    """A base URL in the form it is kept: without a slash at its end; a directory as its absolute path.
+
+    Raises:
+        UsageError: neither http, https, file nor a directory, or with a query, a fragment or a password in it.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{url[:200]!r} is not a URL: {error}") from error
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme in ("http", "https"):
+        if not host or not plain or parts.query or parts.fragment or "@" in parts.netloc or len(url) > 1024:
+            raise UsageError(f"{url[:200]!r} is not a base URL", todo="give it as https://host[:port][/path]")
+        return url.rstrip("/")
+    if parts.scheme == "file" and not host:
+        return normal_url(unquote(parts.path))
+    if "://" in url or not url or "\0" in url or len(url) > 1024:
+        raise UsageError(f"{url[:200]!r} is neither http, https nor a directory")
+    return str(Path(url).absolute())
+
+
+class ClientDirectory:
+    """One endpoint's directory; every path in it has one name here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metadata = path / "metadata"
+        self.roots = self.metadata / "roots"
+        self.versions = path / "versions"
+        self.signed = path / "signed"
+        self.staging = path / "staging"
+        self.current = path / "current"
+        self.previous = path / "previous"
+
+    def config(self) -> Config:
+        """What this endpoint follows.
+
+        Raises:
+            NotInstalledError: the directory was never initialised.
+            DamagedError: ``coldchain.json`` is not as it was written.
+        """
+        data = read_file(self.path / "coldchain.json", CONFIG_BYTES)
+        todo = f"run `coldchain init {self.path} --root root.json --region REGION --url URL`"
+        if data is None:
+            raise NotInstalledError(f"{self.path} is not a client directory", todo=todo)
+        try:
+            return parse_config(data)
+        except NewerFormatError:
+            raise
+        except ColdchainError as error:
+            raise DamagedError(
+                f"coldchain.json is damaged: {error.what}", kept="what is installed stays in use", todo=todo
+            ) from error
+
+    def write_config(self, config: Config) -> None:
+        """Writes ``coldchain.json`` durably."""
+        durable.write_file(self.path / "coldchain.json", config.encode())
+
+    def state(self) -> State:
+        """What the last runs left; empty when that is lost."""
+        return parse_state(read_file(self.path / "state.json", MOST_BYTES))
+
+    def write_state(self, state: State) -> None:
+        """Writes ``state.json`` durably, if it says anything new."""
+        data = state.encode()
+        if read_file(self.path / "state.json", MOST_BYTES) != data:
+            durable.write_file(self.path / "state.json", data)
+
+    def make(self) -> None:
+        """Makes the directory and those below it.
+
+        Raises:
+            UsageError: it holds something that is not ours.
+        """
+        with durable.disk(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"{self.path} is not a directory")
+            foreign = sorted(
+                one.name
+                for one in (self.path.iterdir() if self.path.is_dir() else ())
+                if one.name not in ENTRIES and not one.name.startswith(".")
+            )
+        if foreign:
+            raise UsageError(f"{self.path} holds other files ({foreign[0]!r})", todo="give an empty or new directory")
+        for one in (self.path, self.metadata, self.roots, self.versions, self.signed, self.staging):
+            durable.make_directory(one)
+
+    def sweep(self) -> None:
+        """Removes what a killed process left half-written. Only the holder of the lock may do that."""
+        for one in (self.path, self.metadata, self.roots):
+            durable.sweep(one)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the lock. It ends with the process, however that ends.
+
+        Raises:
+            LockedError: another process holds it.
+            StorageError: the lock file cannot be made.
+        """
+        name = self.path / "lock"
+        with durable.disk(name):
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            with durable.disk(name):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise LockedError(
+                        f"another process is working on {self.path}",
+                        kept="nothing was touched",
+                        todo="wait for it to end; the lock goes with its process, however that ends",
+                    ) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def read_file(path: Path, most: int) -> bytes | None:
+    """A regular file of at most ``most`` bytes, not followed through a link; None for anything else."""
+    with durable.disk(path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            if path.is_symlink():
+                return None
+            raise
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            data = file.read(most + 1)
+    return data if len(data) <= most else None
+
+
+def urls(given: Sequence[str]) -> tuple[str, ...]:
+    """Base URLs as a person gave them, in the form they are kept, each once.
+
+    Raises:
+        UsageError: none, too many, or one that is not a base URL.
+    """
+    out = tuple(dict.fromkeys(map(normal_url, given)))
+    if not 0 < len(out) <= MOST_URLS:
+        raise UsageError(f"give 1 to {MOST_URLS} base URLs")
+    return out

@@ -1,0 +1,103 @@
+"""``state.json``: what an endpoint remembers between runs that nobody signed. Losing it costs a full check, no safety.
+
+Canonical JSON, shown here with line breaks::
+
+    {"bucket":{"release":42,"number":7301},
+     "etag":{"sha256":"<of timestamp.json>","url":"https://a.example","value":"\\"5c1f…\\""},
+     "format":"coldchain-state-1",
+     "last_full":"2026-06-01T12:00:00Z","last_success":"2026-06-01T15:00:00Z",
+     "refused_deltas":["<sha256>"]}
+
+``bucket`` is drawn at random once per release and never leaves the endpoint. ``last_full`` is the last full TUF workflow,
+``last_success`` the last check of any kind that ended well. ``refused_deltas`` did not apply here and are not tried again.
+A file that is missing or damaged counts as empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from coldchain import canonical
+from coldchain.canonical import Fields, Object, is_sha256
+from coldchain.errors import ColdchainError, MalformedError
+from coldchain.verify import BUCKETS
+
+FORMAT = "coldchain-state-1"
+MOST_BYTES = 64 * 1024
+MOST_REFUSED = 16
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTag:
+    """The tag ``value`` that the server at ``url`` gave to the timestamp with this ``sha256``."""
+
+    sha256: str
+    url: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the file holds; times are UTC."""
+
+    bucket: tuple[int, int] | None = None
+    etag: EntityTag | None = None
+    last_full: datetime | None = None
+    last_success: datetime | None = None
+    refused_deltas: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        out: Object = {"format": FORMAT, "refused_deltas": list(self.refused_deltas[-MOST_REFUSED:])}
+        if self.bucket:
+            out["bucket"] = {"release": self.bucket[0], "number": self.bucket[1]}
+        if self.etag:
+            out["etag"] = {"sha256": self.etag.sha256, "url": self.etag.url, "value": self.etag.value}
+        if self.last_full:
+            out["last_full"] = self.last_full.strftime(_TIME)
+        if self.last_success:
+            out["last_success"] = self.last_success.strftime(_TIME)
+        return canonical.encode(out)
+
+
+def parse_state(data: bytes | None) -> State:
+    """The state; an empty one for a file that is not there or not as this program writes it."""
+    if data is None:
+        return State()
+    try:
+        return _parse(data)
+    except ColdchainError:
+        return State()
+
+
+def _parse(data: bytes) -> State:
+    fields = Fields(canonical.read_canonical(data, "state.json"), "state.json")
+    fields.constant("format", FORMAT)
+    bucket = etag = None
+    if fields.has("bucket"):
+        part = Fields(fields.object("bucket"), "state.json: bucket")
+        bucket = (part.integer("release", least=1), part.integer("number", most=BUCKETS - 1))
+        part.done()
+    if fields.has("etag"):
+        part = Fields(fields.object("etag"), "state.json: etag")
+        etag = EntityTag(part.sha256("sha256"), part.text("url"), part.text("value", 128))
+        part.done()
+    refused = tuple(text for text in fields.items("refused_deltas", MOST_REFUSED) if isinstance(text, str))
+    if not all(map(is_sha256, refused)):
+        raise MalformedError("state.json: 'refused_deltas' are not digests")
+    state = State(bucket, etag, _time(fields, "last_full"), _time(fields, "last_success"), refused)
+    fields.done()
+    if state.encode() != data:
+        raise MalformedError("state.json: not as this program writes it")
+    return state
+
+
+def _time(fields: Fields, name: str) -> datetime | None:
+    if not fields.has(name):
+        return None
+    try:
+        return datetime.strptime(fields.text(name, 32), _TIME).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise MalformedError(f"state.json: {name!r} is not a time") from error
