@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from coldchain_server.feeds.formats.clamav import hash_lines
+from coldchain_server.feeds.formats.clamav import body_lines, hash_lines
 from coldchain_server.feeds.formats.clamav.grammar import FILE_BUFFER, Grammar
 
 
@@ -55,11 +55,16 @@ def _types() -> dict[str, ClamavType]:
         "fp": "hashes of known good files",
         "sfp": "hashes of known good files",
     }
+    bodies = {
+        "ndb": "body patterns",
+        "ndu": "body patterns of unwanted programs",
+        "sdb": "body patterns of an engine's self-protection",
+        "db": "body patterns in the oldest form",
+    }
+    grammars = {**hash_lines.GRAMMARS, **body_lines.GRAMMARS}
     return {
-        extension: ClamavType(
-            extension, "set", True, hash_lines.GRAMMARS[extension], pua=extension.endswith("u"), about=about
-        )
-        for extension, about in hashes.items()
+        extension: ClamavType(extension, "set", True, grammars[extension], pua=extension.endswith("u"), about=about)
+        for extension, about in {**hashes, **bodies}.items()
     }
 
 
