@@ -4,8 +4,8 @@ A list is ``width`` (one byte, 0 to 48) and then, per gap, ``gap >> width`` one-
 most significant bit first; the last byte is filled with zero-bits. The count is known from elsewhere. The first gap is the first
 value, each further one the difference to the value before, less one where values are strictly ascending.
 
-Worked example, width 2, strictly ascending 3, 10, 11 (gaps 3, 6, 0): ``0 11 | 10 10 | 0 00`` and filling ``00000`` =
-``02 74 00`` with the width in front.
+Worked example, strictly ascending 3, 10, 11 (gaps 3, 6, 0) in width 1: ``10 1 | 1110 0 | 0 0`` and filling ``000000`` =
+``01 bc 00`` with the width in front.
 
 Source: R. F. Rice, 1979; the choice of width minimises the coded length exactly among the neighbours of 0.69 x mean.
 """

@@ -10,6 +10,7 @@ opened again for that::
                        removed: per record gap of its ordinal in the old section, length, bytes
                        added:   per record gap of its ordinal in the new section, length, bytes
 
+The frame carries its size and a checksum, since nothing else vouches for a list that lies on a disk for years.
 Gaps are the ordinal less the one before less one. Which sections are kept, come or go follows from the two descriptions; a set that
 comes or goes as a whole stands with all its records left out (their content is found by digest).
 """
@@ -113,7 +114,7 @@ def encode_change_list(change: BundleChange) -> bytes:
                 put_varint(out, len(line))
                 out += line
                 last = ordinal
-    return MAGIC + zstandard.ZstdCompressor(level=9).compress(bytes(out))
+    return MAGIC + zstandard.ZstdCompressor(level=9, write_checksum=True).compress(bytes(out))
 
 
 def parse_change_list(data: bytes) -> BundleChange:
@@ -127,8 +128,9 @@ def parse_change_list(data: bytes) -> BundleChange:
     if data[:4] != MAGIC:
         raise NewerFormatError("change list of a later version", todo="use the server that wrote it")
     try:
-        if not 0 < zstandard.frame_content_size(data[4:]) <= MOST_BYTES:
-            raise MalformedError("change list: larger than allowed")
+        frame = zstandard.get_frame_parameters(data[4:])
+        if not 0 < frame.content_size <= MOST_BYTES or not frame.has_checksum:
+            raise MalformedError("change list: larger than allowed, or without a checksum")
         source = Reader(zstandard.ZstdDecompressor().decompress(data[4:], allow_extra_data=False), "change list")
     except zstandard.ZstdError as error:
         raise MalformedError(f"change list: {error}") from error

@@ -1,0 +1,93 @@
+"""Hash lines: whatever the lines are, the block that is written reads back as them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldchain.bundle.delta import HASHES
+from coldchain.bundle.hash_lines import planes, read_hash_lines, template
+from coldchain.bundle.varint import Reader
+from coldchain.errors import MalformedError
+from coldchain.limits import LIMITS
+from coldchain_server.deltas import blocks
+from tests.client.bundle.bundles import bare_hash, hash_line, hash_name, odd_line
+
+segments = st.lists(
+    st.lists(st.one_of(hash_line(), hash_line(), bare_hash, odd_line), max_size=12, unique=True), min_size=1, max_size=3
+)
+
+
+def read(data: bytes, counts: list[int]) -> list[list[bytes]]:
+    source = Reader(data, "x")
+    out = read_hash_lines(source, counts, lambda _: b"", LIMITS)
+    source.done()
+    return out
+
+
+def test_the_worked_example() -> None:
+    assert template(b"Win.Trojan.Agent-1234567-0") == (b"Win.Trojan.Agent-\x01-\x01", [1234567, 0])
+
+
+@given(hash_name())
+def test_a_template_and_its_numbers_make_the_name(name: bytes) -> None:
+    text, numbers = template(name)
+    parts = text.split(b"\x01")
+    if b"\x01" in name:
+        return
+    assert len(parts) == len(numbers) + 1
+    again = parts[0] + b"".join(b"%d%b" % (number, part) for number, part in zip(numbers, parts[1:], strict=True))
+    assert again == name
+
+
+@given(segments)
+def test_every_form_comes_back(parts: list[list[bytes]]) -> None:
+    parts = [sorted(part) for part in parts]
+    counts = [len(part) for part in parts]
+    for forms in (blocks._hashes, blocks._bare_hashes):
+        for form in forms(parts, {}):
+            if len(form) < 1 << 20:
+                assert form[0] == HASHES
+                assert read(form[1:], counts) == parts
+
+
+@given(segments, st.integers(0, 200), st.integers(1, 255))
+def test_damage_raises_only_our_error(parts: list[list[bytes]], at: int, mask: int) -> None:
+    parts = [sorted(part) for part in parts]
+    counts = [len(part) for part in parts]
+    for form in [*blocks._hashes(parts, {}), *blocks._bare_hashes(parts, {})]:
+        damaged = bytearray(form[1:])
+        damaged[at % len(damaged)] ^= mask
+        for data in (bytes(damaged), form[1:][: at % len(form)]):
+            try:
+                lines = read(data, counts)
+            except MalformedError:
+                continue
+            assert [len(part) for part in lines] == counts
+
+
+def test_planes() -> None:
+    assert planes([b"\x01\x02", b"", b"\x01\x00"], 2) == [0x10001, 2]
+    assert planes([], 0) == []
+
+
+def test_unknown_forms_are_refused() -> None:
+    for data in (b"\x03\x20", b"\x00\x1f", b"\x10\x20", b"\x00", b""):
+        with pytest.raises(MalformedError):
+            read(data, [0])
+
+
+def test_random_hashes_cost_about_their_information() -> None:
+    """k hashes in order hold log2(k!) bits less than their own; names from a counter cost little."""
+    count = 3000
+    rng = random.Random(5)
+    lines = sorted(hashlib.sha256(rng.randbytes(8)).hexdigest().encode() for _ in range(count))
+    limit = (256 * count - math.lgamma(count + 1) / math.log(2)) / 8
+    assert len(blocks.encode_block([lines], {})) <= 1.01 * limit
+    named = [line + b":4096:Win.Trojan.Agent-0-0" for line in lines]
+    assert len(blocks.encode_block([named], {})) <= 1.01 * limit + 64
