@@ -217,6 +217,10 @@ class Fields:
         assert isinstance(value, str)
         return value
 
+    def sha256_or_null(self, name: str) -> str | None:
+        """64 lower-case hexadecimal digits, or null."""
+        return None if self._get(name) is None else self.sha256(name)
+
     def items(self, name: str, most: int) -> list[JSON]:
         """A list of at most ``most`` members."""
         value = self._get(name)

@@ -14,12 +14,12 @@ is published with its files under ``snapshots/<sha256>``, so that anyone can reb
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from coldchain import canonical
+from coldchain.bundle.description import check_token
 from coldchain.canonical import Fields
 from coldchain.errors import LintError, MalformedError, NewerFormatError, UsageError
 from coldchain_server.feeds.archives import FEED_LIMITS, FeedLimits, SourceFile, checked_path
@@ -28,8 +28,6 @@ FORMAT: Final = "coldchain-snapshot-1"
 KINDS: Final = ("clamav", "yara", "addresses", "domains", "urls", "hashes", "indicators", "list")
 """What a feed declares its files to be. A ``clamav`` feed may hold YARA files too (engines load them); the files of a ``list``
 feed each say what they are by their names, such as ``domains.txt``; ``indicators`` lists mix all four."""
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +61,11 @@ class FeedSnapshot:
 
 
 def check_feed_name(name: str) -> str:
-    """A feed's name: lower-case letters, digits and dashes, at most 32. Raises UsageError for another."""
-    if not _NAME.match(name):
-        raise UsageError(f"feed name {name[:40]!r}: use 1 to 32 lower-case letters, digits and dashes")
-    return name
+    """A feed's name: 1 to 32 lower-case letters, digits and dashes, a letter first. Raises UsageError for another."""
+    try:
+        return check_token(name, "feed name")
+    except MalformedError as error:
+        raise UsageError(error.what) from error
 
 
 def take_snapshot(feed: str, kind: str, files: Iterable[SourceFile], store: Callable[[bytes], str]) -> FeedSnapshot:
@@ -115,9 +114,9 @@ def parse_snapshot(data: bytes, limits: FeedLimits = FEED_LIMITS) -> FeedSnapsho
             raise MalformedError(error.what) from error
         files.append(SnapshotFile(path, part.integer("bytes", most=limits.file_bytes), part.sha256("sha256")))
         part.done()
-    feed, kind = fields.text("feed"), fields.text("kind")
+    feed, kind = check_token(fields.text("feed"), "feed"), fields.text("kind")
     fields.done()
     paths = [file.path.encode() for file in files]
-    if not _NAME.match(feed) or kind not in KINDS or not files or paths != sorted(set(paths)):
-        raise MalformedError("snapshot: name, kind or order of files is wrong")
+    if kind not in KINDS or not files or paths != sorted(set(paths)):
+        raise MalformedError("snapshot: kind or order of files is wrong")
     return FeedSnapshot(feed, kind, tuple(files))

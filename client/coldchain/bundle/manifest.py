@@ -1,0 +1,280 @@
+"""The release manifest: one public statement about one release, for all regions. Canonical JSON, shown with line breaks.
+
+::
+
+    {"assembler":{"version":"0.1.0"},
+     "changes":{"global":{"acme-main.hsb":{"added":3,"removed":1}}},
+     "channel":"stable",
+     "created":"2026-11-24T02:00:00Z",
+     "feeds":[{"files":2,"name":"acme","records":1200,"skipped":{},"snapshot":"<sha256>"}],
+     "format":"coldchain-manifest-1",
+     "gate":[{"check":"lint","detail":"1200 records in 2 files","result":"passed"}],
+     "global":{"bundle":"<sha256>","bytes":97000,"records":1201},
+     "previous":"<sha256 of the manifest before>" or null,
+     "product":"coldchain",
+     "regions":{"us":{"bundle":"<sha256>","bytes":97000,"policy":[],"records":1201},
+                "jp":{"bundle":"<sha256>","bytes":96900,"records":1200,"policy":[
+                   {"action":"leave-out","kind":"signature","name":"A-7","reason":"why","records":1}]}},
+     "release":42}
+
+``changes`` counts records of set sections against the release before (a changed file: 1 added, 1 removed): under ``global`` for all
+changed sections, under a region where its counts are other ones. ``skipped`` counts bad records that were left out, by the lint's
+code. ``result`` of a gate's check is ``passed``, ``failed`` or ``not-run``. The region roles carry the manifest's SHA-256, so one
+manifest binds what every region gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coldchain import canonical
+from coldchain.bundle.description import check_section_name, check_token
+from coldchain.canonical import Fields
+from coldchain.errors import MalformedError, NewerFormatError
+from coldchain.limits import LIMITS, Limits
+
+FORMAT = "coldchain-manifest-1"
+RESULTS = ("passed", "failed", "not-run")
+MOST_TEXT = 1000
+MOST_REGIONS = 64
+MOST_POLICIES = 4096
+MOST_FEEDS = 1024
+MOST_CHECKS = 256
+
+_TIME = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """A bundle's digest, its sections' bytes and records."""
+
+    bundle: str
+    bytes: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A declared difference from the global bundle, and how many records it concerned."""
+
+    action: str
+    kind: str
+    name: str
+    reason: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFacts:
+    """One region's bundle and why it differs from the global one."""
+
+    facts: BundleFacts
+    policy: tuple[Policy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFacts:
+    """One feed's snapshot, what it held, and what was left out of it."""
+
+    name: str
+    snapshot: str
+    files: int
+    records: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GateCheck:
+    """One check before publishing; ``result`` is one of :data:`RESULTS`."""
+
+    check: str
+    result: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A parsed manifest. ``changes`` is region -> section -> (added, removed)."""
+
+    product: str
+    channel: str
+    release: int
+    previous: str | None
+    created: str
+    whole: BundleFacts
+    regions: Mapping[str, RegionFacts]
+    feeds: tuple[FeedFacts, ...]
+    assembler: str
+    changes: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    gate: tuple[GateCheck, ...] = ()
+
+    def encode(self) -> bytes:
+        """The canonical bytes."""
+        regions: canonical.Object = {
+            name: {**_facts(region.facts), "policy": [_policy(entry) for entry in region.policy]}
+            for name, region in self.regions.items()
+        }
+        changes: canonical.Object = {
+            name: {section: {"added": added, "removed": removed} for section, (added, removed) in sections.items()}
+            for name, sections in self.changes.items()
+        }
+        feeds: list[canonical.JSON] = [
+            {
+                "name": feed.name,
+                "snapshot": feed.snapshot,
+                "files": feed.files,
+                "records": feed.records,
+                "skipped": dict(feed.skipped),
+            }
+            for feed in self.feeds
+        ]
+        gate: list[canonical.JSON] = [
+            {"check": one.check, "result": one.result, "detail": one.detail} for one in self.gate
+        ]
+        return canonical.encode(
+            {
+                "format": FORMAT,
+                "product": self.product,
+                "channel": self.channel,
+                "release": self.release,
+                "previous": self.previous,
+                "created": self.created,
+                "global": _facts(self.whole),
+                "regions": regions,
+                "feeds": feeds,
+                "assembler": {"version": self.assembler},
+                "changes": changes,
+                "gate": gate,
+            }
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of :meth:`encode`, lower-case hexadecimal."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
+def _facts(facts: BundleFacts) -> canonical.Object:
+    return {"bundle": facts.bundle, "bytes": facts.bytes, "records": facts.records}
+
+
+def _policy(entry: Policy) -> canonical.Object:
+    return {
+        "action": entry.action,
+        "kind": entry.kind,
+        "name": entry.name,
+        "reason": entry.reason,
+        "records": entry.records,
+    }
+
+
+def parse_manifest(data: bytes, limits: Limits = LIMITS) -> Manifest:
+    """A manifest from foreign bytes: parsed strictly, every member known, every bound checked.
+
+    Raises:
+        MalformedError: not canonical, a member missing or unknown, out of bounds.
+        NewerFormatError: a later version of the format.
+    """
+    what = "manifest"
+    if len(data) > limits.manifest_bytes:
+        raise MalformedError("manifest: longer than allowed")
+    fields = Fields(canonical.read_canonical(data, what), what)
+    format_ = fields.text("format")
+    if format_ != FORMAT:
+        if format_.startswith("coldchain-manifest-"):
+            raise NewerFormatError(f"manifest has format {format_[:40]!r}", todo="install a newer client")
+        raise MalformedError("manifest: not a release manifest")
+    created = fields.text("created")
+    if not _TIME.match(created):
+        raise MalformedError("manifest: created is not a time in UTC")
+    assembler = Fields(fields.object("assembler"), "manifest: assembler")
+    manifest = Manifest(
+        product=check_token(fields.text("product"), "product"),
+        channel=check_token(fields.text("channel"), "channel"),
+        release=fields.integer("release", least=1),
+        previous=fields.sha256_or_null("previous"),
+        created=created,
+        whole=_read_facts(Fields(fields.object("global"), "manifest: global"), done=True),
+        regions=_read_regions(fields),
+        feeds=tuple(_read_feed(item) for item in fields.items("feeds", MOST_FEEDS)),
+        assembler=assembler.text("version", 64),
+        changes=_read_changes(fields, limits),
+        gate=tuple(_read_check(item) for item in fields.items("gate", MOST_CHECKS)),
+    )
+    assembler.done()
+    fields.done()
+    return manifest
+
+
+def _read_facts(fields: Fields, *, done: bool = False) -> BundleFacts:
+    facts = BundleFacts(fields.sha256("bundle"), fields.integer("bytes"), fields.integer("records"))
+    if done:
+        fields.done()
+    return facts
+
+
+def _read_regions(fields: Fields) -> dict[str, RegionFacts]:
+    regions = {}
+    for name, value in fields.object("regions", MOST_REGIONS).items():
+        part = Fields(value, f"manifest: region {check_token(name, 'region')}")
+        policy = tuple(_read_policy(item) for item in part.items("policy", MOST_POLICIES))
+        regions[name] = RegionFacts(_read_facts(part), policy)
+        part.done()
+    return regions
+
+
+def _read_policy(item: canonical.JSON) -> Policy:
+    part = Fields(item, "manifest: policy")
+    entry = Policy(
+        part.text("action"),
+        part.text("kind"),
+        part.text("name", MOST_TEXT),
+        part.text("reason", MOST_TEXT),
+        part.integer("records"),
+    )
+    part.done()
+    if entry.action not in ("leave-out", "add") or entry.kind not in ("feed", "signature"):
+        raise MalformedError("manifest: a policy of an unknown kind")
+    return entry
+
+
+def _read_feed(item: canonical.JSON) -> FeedFacts:
+    part = Fields(item, "manifest: feed")
+    skipped = Fields(part.object("skipped"), "manifest: skipped")
+    codes = part.object("skipped")
+    feed = FeedFacts(
+        check_token(part.text("name"), "feed"),
+        part.sha256("snapshot"),
+        part.integer("files"),
+        part.integer("records"),
+        {code: skipped.integer(code) for code in codes},
+    )
+    skipped.done()
+    part.done()
+    return feed
+
+
+def _read_changes(fields: Fields, limits: Limits) -> dict[str, dict[str, tuple[int, int]]]:
+    changes: dict[str, dict[str, tuple[int, int]]] = {}
+    for region, value in fields.object("changes", MOST_REGIONS).items():
+        what = f"manifest: changes of {check_token(region, 'region')}"
+        if not isinstance(value, dict) or len(value) > limits.sections:
+            raise MalformedError(f"{what}: not an object, or too large")
+        changes[region] = {}
+        for section, counts in value.items():
+            part = Fields(counts, what)
+            changes[region][check_section_name(section, limits)] = (part.integer("added"), part.integer("removed"))
+            part.done()
+    return changes
+
+
+def _read_check(item: canonical.JSON) -> GateCheck:
+    part = Fields(item, "manifest: gate")
+    check = GateCheck(part.text("check", 64), part.text("result", 16), part.text("detail", MOST_TEXT))
+    part.done()
+    if check.result not in RESULTS:
+        raise MalformedError("manifest: a gate's result is unknown")
+    return check
