@@ -3,7 +3,7 @@
 *magic-only*: every literal run of the pattern is the beginning of a file format's header, so each ELF, PE or ZIP file
 would be reported. Worked example: ``7f454c46`` makes ``/bin/ls`` a virus. An error; a warning where further attributes
 (file size, container, icons) narrow the signature. In a logical signature the expression decides: it is enough that the
-header patterns alone make it true.
+header patterns alone make it true. *matches-without*: the expression is even true when no pattern is found, as ``0=0``.
 
 *short-pattern*: fewer than four literal bytes in all; such a pattern meets harmless files by chance. A warning.
 
@@ -150,6 +150,11 @@ def judge(
         narrowed: whether attributes besides target and engine narrow it.
         document: whether its container or handler is a document.
     """
+    if fires(()):
+        message = "the expression is true when none of the patterns is found: it reports nearly every file"
+        fix = "require at least one pattern"
+        remarks.append(Remark(column, "warning" if narrowed else "error", "matches-without", message, fix))
+        return
     bodies = [(index, pattern) for index, pattern in enumerate(patterns) if pattern is not None]
     headers = {index for index, pattern in bodies if not pattern.bound and header_alone(pattern.body)}
     short = {index for index, pattern in bodies if not pattern.bound and pattern.body.literal < SHORT}

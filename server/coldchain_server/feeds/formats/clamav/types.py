@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from coldchain_server.feeds.formats.clamav import body_lines, hash_lines
-from coldchain_server.feeds.formats.clamav.grammar import FILE_BUFFER, Grammar
+from coldchain_server.feeds.formats.clamav import body_lines, hash_lines, logical_lines
+from coldchain_server.feeds.formats.clamav.grammar import FILE_BUFFER, LOGICAL_BUFFER, Grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,16 @@ def _types() -> dict[str, ClamavType]:
         "db": "body patterns in the oldest form",
     }
     grammars = {**hash_lines.GRAMMARS, **body_lines.GRAMMARS}
-    return {
+    logical = {"ldb": "logical signatures", "ldu": "logical signatures of unwanted programs"}
+    types = {
         extension: ClamavType(extension, "set", True, grammars[extension], pua=extension.endswith("u"), about=about)
         for extension, about in {**hashes, **bodies}.items()
     }
+    for extension, about in logical.items():
+        grammar = logical_lines.GRAMMARS[extension]
+        pua = extension.endswith("u")
+        types[extension] = ClamavType(extension, "set", True, grammar, buffer=LOGICAL_BUFFER, pua=pua, about=about)
+    return types
 
 
 TYPES: Mapping[str, ClamavType] = MappingProxyType(_types())
