@@ -1,0 +1,370 @@
+"""Getting files from a server or from a directory, within bounds. What comes is not trusted here, only bounded.
+
+A poll on the wire, 115 bytes up for a host like this one, and nothing that tells one endpoint from another::
+
+    GET /metadata/timestamp.json HTTP/1.1
+    Host: a.example
+    If-None-Match: "5c1f0a9e33b07d12b6f0a1c2d3e4f506"
+
+No Accept, Accept-Encoding or User-Agent; no cookies are kept; redirects are not followed; bodies are taken as they are (a
+Content-Encoding is refused). Nothing is read past a file's bound plus what is needed to notice, and every file has one deadline
+for all of it: 60 s, for large files plus a second for each 8 KiB.
+
+A download goes on where it stopped: ``Range: bytes=N-`` with ``If-Range`` naming the entity tag that an origin gives to
+content of the wanted SHA-256. A server with other tags answers with the whole file, which is also right.
+
+What an answer means::
+
+    200, 206   the file, or its rest          429, 503      ThrottledError, with Retry-After
+    304        not modified                   anything else ResponseError
+    403, 404   there is none                  no answer     TransportError
+
+Source: RFC 9110; The Update Framework specification 5.3.3 for "there is none".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import errno
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from coldchain.errors import DigestError, ResponseError, ThrottledError, TransportError, UsageError
+from coldchain.install import durable
+from coldchain.install.directory import read_file
+from coldchain.limits import LIMITS, Limits
+
+if TYPE_CHECKING:
+    import aiohttp
+
+BLOCK: Final = 1 << 18
+_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})\Z")
+_ETAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,120}"\Z')
+_SKIPPED: Final = ("Accept", "Accept-Encoding", "User-Agent")
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes there, bytes in all)."""
+
+
+@dataclass
+class Traffic:
+    """What a run cost: requests sent (files opened, for a directory) and bytes of bodies received."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A small file: ``data`` is None when it was not modified, or when there is none (``missing``)."""
+
+    data: bytes | None
+    missing: bool = False
+    etag: str | None = None
+
+
+class Source(Protocol):
+    """One place that serves the published tree."""
+
+    url: str
+
+    async def get(self, path: str, most: int, *, etag: str | None = None) -> Answer:
+        """A file of at most ``most`` bytes.
+
+        Raises:
+            TransportError: and its kinds, as the module says.
+        """
+
+    async def download(self, path: str, file: Path, length: int, sha256: str, progress: Progress) -> None:
+        """Completes ``file``, which may hold a beginning already, to the signed length and digest.
+
+        Raises:
+            TransportError: and its kinds; what came stays in ``file``, so that the next try goes on from there.
+            DigestError: the bytes are not the signed ones; ``file`` is removed.
+        """
+
+
+def computed_etag(sha256: str) -> str:
+    """The entity tag that an origin gives to content with this digest."""
+    return f'"{sha256[:32]}"'
+
+
+@contextlib.asynccontextmanager
+async def open_sources(urls: Sequence[str], traffic: Traffic, limits: Limits = LIMITS) -> AsyncIterator[list[Source]]:
+    """The sources of these base URLs (as :func:`coldchain.install.directory.normal_url` writes them), until the block ends.
+
+    Raises:
+        UsageError: a server is named, and aiohttp is not installed.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        session: aiohttp.ClientSession | None = None
+        out: list[Source] = []
+        for url in urls:
+            if "://" not in url:
+                out.append(DirectorySource(url, traffic))
+                continue
+            if session is None:
+                session = await stack.enter_async_context(_session(limits))
+            out.append(HttpSource(url, session, traffic, limits))
+        yield out
+
+
+def _session(limits: Limits) -> aiohttp.ClientSession:
+    try:
+        import aiohttp
+    except ImportError as error:
+        raise UsageError(
+            "fetching over the network needs aiohttp, which is not installed",
+            kept="what is installed stays in use",
+            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
+        ) from error
+    return aiohttp.ClientSession(
+        skip_auto_headers=_SKIPPED,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
+        max_line_size=limits.header_bytes,
+        max_field_size=limits.header_bytes,
+        max_headers=64,
+    )
+
+
+class HttpSource:
+    """A server."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, traffic: Traffic, limits: Limits = LIMITS) -> None:
+        self.url = url
+        self._session, self._traffic, self._limits = session, traffic, limits
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, path: str, fields: dict[str, str], seconds: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        import aiohttp
+
+        self._traffic.requests += 1
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._session.get(f"{self.url}/{path}", headers=fields, allow_redirects=False) as response,
+            ):
+                _check_encoding(self.url, path, response)
+                yield response
+        except TimeoutError as error:
+            raise TransportError(f"{self.url}/{path}: no whole answer within {seconds:.0f} seconds") from error
+        except (aiohttp.ClientPayloadError, asyncio.IncompleteReadError) as error:
+            raise TransportError(f"{self.url}/{path}: the connection broke off in the middle") from error
+        except aiohttp.ClientResponseError as error:
+            raise ResponseError(f"{self.url}/{path}: an answer that is not HTTP") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransportError(
+                f"{self.url} cannot be reached: {error}", todo="check the network and the URL, then run it again"
+            ) from error
+
+    async def get(self, path: str, most: int, *, etag: str | None = None) -> Answer:
+        """See :class:`Source`."""
+        fields = {"If-None-Match": etag} if etag else {}
+        async with self._request(path, fields, self._limits.metadata_seconds) as response:
+            if response.status == 304 and etag:
+                return Answer(None)
+            if response.status in (403, 404):
+                return Answer(None, missing=True)
+            self._expect(path, response, (200,))
+            if response.content_length is not None and response.content_length > most:
+                raise ResponseError(f"{self.url}/{path}: {response.content_length} bytes announced, {most} allowed")
+            data = bytearray()
+            async for block in response.content.iter_any():
+                data += block
+                self._traffic.bytes += len(block)
+                if len(data) > most:
+                    raise ResponseError(f"{self.url}/{path}: longer than the allowed {most} bytes")
+            tag = response.headers.get("ETag", "")
+            return Answer(bytes(data), etag=tag if _ETAG.match(tag) else None)
+
+    async def download(self, path: str, file: Path, length: int, sha256: str, progress: Progress) -> None:
+        """See :class:`Source`."""
+        there = _prepare(file, length)
+        while there < length:
+            there = await self._go_on(path, file, there, length, sha256, progress)
+        _check_digest(path, file, sha256)
+
+    async def _go_on(self, path: str, file: Path, there: int, length: int, sha256: str, progress: Progress) -> int:
+        """One request for what is missing; returns how much is there then."""
+        fields = {"Range": f"bytes={there}-", "If-Range": computed_etag(sha256)} if there else {}
+        seconds = self._limits.download_floor_seconds + length / self._limits.download_min_bytes_per_second
+        async with self._request(path, fields, seconds) as response:
+            if there and response.status == 416:
+                file.unlink()
+                return _prepare(file, length)
+            self._expect(path, response, (200, 206) if there else (200,))
+            if response.status == 206:
+                _check_range(self.url, path, response.headers.get("Content-Range", ""), there, length)
+            else:
+                there = 0
+            announced = response.content_length
+            if announced is not None and announced != length - there:
+                raise ResponseError(
+                    f"{self.url}/{path}: {announced} bytes announced, {length - there} expected",
+                    todo="the server is half published or altered; try again later, or another --url",
+                )
+            with _Appended(file, there) as out:
+                async for block in response.content.iter_chunked(BLOCK):
+                    self._traffic.bytes += len(block)
+                    there += len(block)
+                    if there > length:
+                        raise ResponseError(f"{self.url}/{path}: longer than the signed {length} bytes")
+                    out.write(block)
+                    progress(there, length)
+        if there < length:
+            raise TransportError(f"{self.url}/{path}: ended after {there} of {length} bytes")
+        return there
+
+    def _expect(self, path: str, response: aiohttp.ClientResponse, good: tuple[int, ...]) -> None:
+        status = response.status
+        if status in good:
+            return
+        if status in (429, 503):
+            seconds = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            when = f" in {seconds:.0f} seconds" if seconds is not None else " later"
+            raise ThrottledError(
+                f"{self.url} answers {status}: too busy", retry_after=seconds, todo=f"run it again{when}"
+            )
+        redirect = " (redirects are not followed)" if 300 <= status < 400 else ""
+        raise ResponseError(
+            f"{self.url}/{path}: the server answers {status}{redirect}", todo="check the URL, or try another --url"
+        )
+
+
+def _check_encoding(url: str, path: str, response: aiohttp.ClientResponse) -> None:
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise ResponseError(f"{url}/{path}: comes encoded as {encoding[:40]!r}, which nobody asked for")
+
+
+def _check_range(url: str, path: str, value: str, start: int, length: int) -> None:
+    match = _RANGE.match(value)
+    if match is None or tuple(map(int, match.groups())) != (start, length - 1, length):
+        raise ResponseError(f"{url}/{path}: bytes {start}-{length - 1}/{length} asked for, {value[:60]!r} sent")
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """The seconds that a Retry-After field asks for (a number or a date), at most a day; None when it says nothing."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(min(int(value[:9]), 86_400))
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+
+
+def _prepare(file: Path, length: int) -> int:
+    """How much of the download is there; a file that cannot be its beginning is removed."""
+    with durable.disk(file):
+        if file.is_symlink() or (file.exists() and file.stat().st_size > length):
+            durable.remove(file)
+        if not file.exists():
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        return file.stat().st_size
+
+
+class _Appended:
+    """A file from position ``there`` on; what was behind it is cut off. Written through, so that a killed run loses nothing.
+
+    Only its own calls are the disk's: a broken connection in the same block stays what it is.
+    """
+
+    def __init__(self, file: Path, there: int) -> None:
+        self._file, self._there, self._descriptor = file, there, -1
+
+    def __enter__(self) -> _Appended:
+        with durable.disk(self._file):
+            self._descriptor = os.open(self._file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            os.ftruncate(self._descriptor, self._there)
+            os.lseek(self._descriptor, self._there, os.SEEK_SET)
+        return self
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        with durable.disk(self._file):
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def __exit__(self, *_: object) -> None:
+        with durable.disk(self._file):
+            os.close(self._descriptor)
+
+
+def _check_digest(path: str, file: Path, sha256: str) -> None:
+    with durable.disk(file):
+        with file.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+        if found == sha256:
+            return
+        file.unlink()
+    raise DigestError(
+        f"{path.rpartition('/')[2]}: SHA-256 {found[:16]}… came, {sha256[:16]}… was signed",
+        todo="the server or something between may be altering files; try another --url",
+    )
+
+
+@dataclass
+class DirectorySource:
+    """A copy of the published tree in a directory: a memory stick, a mounted mirror."""
+
+    url: str
+    traffic: Traffic = field(default_factory=Traffic)
+
+    async def get(self, path: str, most: int, *, etag: str | None = None) -> Answer:
+        """See :class:`Source`; a file with the tag's digest is not modified."""
+        file = self._file(path)
+        data = read_file(file, most)
+        if data is None:
+            if file.exists():
+                raise ResponseError(f"{file}: not a file of at most {most} bytes")
+            return Answer(None, missing=True)
+        tag = computed_etag(hashlib.sha256(data).hexdigest())
+        if tag == etag:
+            return Answer(None)
+        self.traffic.bytes += len(data)
+        return Answer(data, etag=tag)
+
+    async def download(self, path: str, file: Path, length: int, sha256: str, progress: Progress) -> None:
+        """See :class:`Source`."""
+        source = self._file(path)
+        there = _prepare(file, length)
+        with durable.disk(file):
+            try:
+                old = source.open("rb")
+            except OSError as error:
+                raise ResponseError(f"{source}: {error.strerror}") from error
+            with old, _Appended(file, there) as out:
+                if os.fstat(old.fileno()).st_size != length:
+                    raise ResponseError(f"{source}: its length is not the signed {length} bytes")
+                old.seek(there)
+                while data := old.read(BLOCK):
+                    out.write(data)
+                    there += len(data)
+                    self.traffic.bytes += len(data)
+                    progress(there, length)
+        _check_digest(path, file, sha256)
+
+    def _file(self, path: str) -> Path:
+        self.traffic.requests += 1
+        root = Path(self.url)
+        if not root.is_dir():
+            raise TransportError(f"{root}: {os.strerror(errno.ENOENT)}", todo="check that the directory is mounted")
+        return root / path

@@ -1,0 +1,447 @@
+"""One update, from the poll to the switch.
+
+::
+
+    lock, remove left-overs
+    poll        GET timestamp.json, conditional; unchanged: the stored metadata is loaded and verified again, offline
+    refresh     otherwise the full TUF workflow, from the first source that carries it to its end
+    decide      the region's release against what is installed, its rollout, and this endpoint's bucket
+    download    the manifest, and the delta from the installed release (or the full bundle), to their signed digests
+    stage       decode into staging, every section and the bundle digest checked
+    switch      one rename; evidence and previous version stand before it
+
+A delta that is as signed and still does not apply (the old files are damaged, or it was made wrongly) is remembered and not
+tried again: the full bundle is fetched in the same run. Bytes that are not as signed are refused; another source may have
+better ones. Whatever fails, what ran keeps running, and the error says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
+from coldchain.bundle.description import BundleDescription
+from coldchain.bundle.manifest import parse_manifest
+from coldchain.canonical import JSON
+from coldchain.errors import (
+    ColdchainError,
+    DamagedError,
+    DigestError,
+    EvidenceError,
+    HeldError,
+    MalformedError,
+    NewerFormatError,
+    StaleError,
+    ThrottledError,
+    TransportError,
+    VerificationError,
+)
+from coldchain.install import durable, trusted, versions
+from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.state import EntityTag
+from coldchain.install.versions import Version
+from coldchain.limits import LIMITS, Limits
+from coldchain.tuf.poll import full_refresh_reason
+from coldchain.tuf.refresh import Fetch, refresh
+from coldchain.tuf.trusted_set import TrustedSet
+from coldchain.verify import BUCKETS, RegionRelease, Target, decide, region_release, rollout_state
+
+TRIES = 4
+_PART = ".part"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an update did.
+
+    Attributes:
+        action: installed (the first set), updated, repaired, or current (nothing to do).
+        release: the release that runs now.
+        previous: the release that ran before; None when none did.
+        way: delta, full, or None when nothing was fetched.
+        check: quick (one conditional request) or full.
+        why: why the full workflow ran; None after a quick check.
+        fallback: why the delta was given up for the full bundle; None when it was not.
+        requests: requests sent.
+        bytes_down: bytes of bodies received.
+        good_until: when the metadata in force expires.
+    """
+
+    action: str
+    release: int
+    previous: int | None
+    way: str | None
+    check: str
+    why: str | None
+    fallback: str | None
+    requests: int
+    bytes_down: int
+    good_until: datetime
+
+    def as_json(self) -> dict[str, JSON]:
+        """The same for ``--json``."""
+        return {
+            "action": self.action,
+            "release": self.release,
+            "previous": self.previous,
+            "way": self.way,
+            "check": self.check,
+            "why": self.why,
+            "fallback": self.fallback,
+            "requests": self.requests,
+            "bytes_down": self.bytes_down,
+            "good_until": f"{self.good_until:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+def silent(_there: int, _length: int) -> None:
+    """No progress."""
+
+
+@dataclass
+class Settings:
+    """How an update runs; tests and an agent change what they need.
+
+    Attributes:
+        urls: instead of the configured ones; None for those.
+        repair: install the offered release anew from its full bundle, even if it is installed.
+        now: the clock.
+        draw: draws a bucket below its argument.
+        progress: told how a download comes on.
+        limits: bounds.
+    """
+
+    urls: Sequence[str] | None = None
+    repair: bool = False
+    now: Callable[[], datetime] = utc_now
+    draw: Callable[[int], int] = secrets.randbelow
+    progress: Progress = silent
+    limits: Limits = LIMITS
+
+
+async def update(directory: ClientDirectory, settings: Settings | None = None) -> Outcome:
+    """Brings the directory to the release that is meant for it now.
+
+    Raises:
+        HeldError: a newer release exists and is not for this endpoint yet.
+        ColdchainError: one kind per cause; ``kept`` says what still runs.
+    """
+    settings = settings or Settings()
+    config = directory.config()
+    with directory.locked():
+        return await _Update(directory, config, settings).run()
+
+
+class _Update:
+    def __init__(self, directory: ClientDirectory, config: Config, settings: Settings) -> None:
+        self.directory, self.config, self.settings, self.limits = directory, config, settings, settings.limits
+        self.now = settings.now()
+        self.traffic = Traffic()
+        self.state = directory.state()
+        self.old: Version | None = None
+        self.sources: list[Source] = []
+        self.why: str | None = None
+        self.fallback: str | None = None
+
+    async def run(self) -> Outcome:
+        try:
+            self.directory.make()
+            self.directory.sweep()
+            self._clean_staging(lambda name: name.endswith(_PART))
+            self.old = versions.linked(self.directory, self.directory.current)
+            trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
+            async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as self.sources:
+                outcome = await self._run()
+            self._clean_staging(lambda _: False)
+        except ColdchainError as error:
+            if not error.kept:
+                error.kept = f"release {self.old.release} stays in use" if self.old else "nothing is installed yet"
+            raise
+        return outcome
+
+    async def _run(self) -> Outcome:
+        found = await self._metadata()
+        release = region_release(
+            found.role(self.config.region),
+            self.config.region,
+            self.config.channel,
+            product=self.config.product,
+            limits=self.limits,
+        )
+        damage = self._damage(release)
+        repair = self.old is not None and self.old.release == release.release and damage is not None
+        if not repair:
+            decision = self._decide(found, release)
+            if decision == "current":
+                await self._renew_evidence(found, release)
+                return self._outcome("current", found, release, None)
+        wanted = {f"{one.sha256}{_PART}" for one in (release.manifest, release.full, *release.deltas.values())}
+        self._clean_staging(wanted.__contains__)
+        manifest = await self._manifest(release)
+        way = await self._install(found, release, manifest, damage)
+        action = "repaired" if repair else "updated" if self.old else "installed"
+        return self._outcome(action, found, release, way)
+
+    def _outcome(self, action: str, found: TrustedSet, release: RegionRelease, way: str | None) -> Outcome:
+        return Outcome(
+            action=action,
+            release=release.release,
+            previous=self.old.release if self.old else None,
+            way=way,
+            check="full" if self.why else "quick",
+            why=self.why,
+            fallback=self.fallback,
+            requests=self.traffic.requests,
+            bytes_down=self.traffic.bytes,
+            good_until=trusted.good_until(found, self.config),
+        )
+
+    # -- metadata ----------------------------------------------------------------------------------------------------
+
+    async def _metadata(self) -> TrustedSet:
+        """What is in force now: a poll, and the full workflow when that is due."""
+        try:
+            found = await self._poll()
+            if found is None:
+                found = await self._full()
+                self.state = replace(self.state, last_full=self.now)
+        except TransportError as error:
+            stale = self._stale(error)
+            if stale is None:
+                raise
+            raise stale from error
+        self.state = replace(self.state, last_success=self.now)
+        self.directory.write_state(self.state)
+        return found
+
+    def _stale(self, error: TransportError) -> StaleError | None:
+        """What a failure to fetch means once the metadata that is kept has expired; None before that."""
+        if self.old is None:
+            return None
+        try:
+            found = trusted.recall(trusted.stored(self.directory, self.config, self.limits), self.config)
+        except ColdchainError:
+            return None
+        until = trusted.good_until(found, self.config)
+        if until > self.now:
+            return None
+        return StaleError(
+            f"no fresh metadata since {until:%Y-%m-%d %H:%M} UTC: {error.what}",
+            todo=error.todo or "check the network; protection goes on with what is installed, but it is getting old",
+        )
+
+    async def _poll(self) -> TrustedSet | None:
+        """The quick check; None when the full workflow is due, with the reason in ``why``."""
+        files = trusted.stored(self.directory, self.config, self.limits)
+        timestamp = files.get("timestamp.json")
+        self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, limits=self.limits)
+        if self.why is not None or timestamp is None:
+            return None
+        source = self.sources[0]
+        try:
+            answer = await source.get(
+                "metadata/timestamp.json", self.limits.timestamp_bytes, etag=self._etag(source, timestamp)
+            )
+        except ThrottledError:
+            # A server that is too busy is not asked for more at once; the others may be.
+            if len(self.sources) == 1:
+                raise
+            self.sources.append(self.sources.pop(0))
+            self.why = "the quick check failed"
+            return None
+        except TransportError:
+            self.why = "the quick check failed"
+            return None
+        self._remember_etag(source, answer)
+        seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else answer.data or "not modified"
+        self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, seen, self.limits)
+        if self.why is None:
+            try:
+                return trusted.recall(files, self.config, self.now, self.limits)
+            except ColdchainError:
+                self.why = "the stored metadata is incomplete or has expired"
+        return None
+
+    def _etag(self, source: Source, timestamp: bytes) -> str:
+        digest = hashlib.sha256(timestamp).hexdigest()
+        known = self.state.etag
+        return known.value if known and (known.sha256, known.url) == (digest, source.url) else computed_etag(digest)
+
+    def _remember_etag(self, source: Source, answer: Answer) -> None:
+        if answer.data is not None and answer.etag is not None and len(answer.etag) <= 128:
+            digest = hashlib.sha256(answer.data).hexdigest()
+            self.state = replace(self.state, etag=EntityTag(digest, source.url, answer.etag))
+
+    async def _full(self) -> TrustedSet:
+        """The full workflow, from the first source that carries it through; that one is asked first from then on."""
+        found, source = await self._first_good(self._refresh)
+        self.sources.remove(source)
+        self.sources.insert(0, source)
+        return found
+
+    async def _refresh(self, source: Source) -> TrustedSet:
+        files = trusted.stored(self.directory, self.config, self.limits)
+        steps = refresh(files, self.now, trusted.roles(self.config), self.limits)
+        data: bytes | None = None
+        while True:
+            try:
+                step = steps.send(data)
+            except StopIteration as done:
+                found: TrustedSet = done.value
+                return found
+            data = None
+            if isinstance(step, Fetch):
+                answer = await source.get(step.path, step.max_bytes)
+                data = answer.data
+                if step.path == "metadata/timestamp.json":
+                    self._remember_etag(source, answer)
+            else:
+                trusted.keep(self.directory, step.name, step.data)
+
+    async def _first_good(self, ask: Callable[[Source], Awaitable[T]]) -> tuple[T, Source]:
+        """Asks the sources in their order; when none is good, the most telling refusal: bytes that lie, then no bytes."""
+        errors: list[ColdchainError] = []
+        for source in self.sources:
+            try:
+                return await ask(source), source
+            except (VerificationError, NewerFormatError, TransportError) as error:
+                errors.append(error)
+        refused = [error for error in errors if not isinstance(error, TransportError)]
+        raise (refused or errors)[0]
+
+    # -- what is to be done ------------------------------------------------------------------------------------------
+
+    def _decide(self, found: TrustedSet, release: RegionRelease) -> str:
+        """``apply`` or ``current``; the bucket of a release is drawn once and kept before it is used."""
+        rollout = rollout_state(found.role("rollout"), self.config.region, self.config.channel)
+        if self.state.bucket is None or self.state.bucket[0] != release.release:
+            self.state = replace(self.state, bucket=(release.release, self.settings.draw(BUCKETS)))
+            self.directory.write_state(self.state)
+        assert self.state.bucket is not None
+        decision = decide(release, rollout, self.old.release if self.old else None, self.state.bucket[1])
+        if decision.action in ("held", "wait"):
+            raise HeldError(decision.reason, todo="nothing; a later update brings it when the rollout gets here")
+        return decision.action
+
+    def _damage(self, release: RegionRelease) -> str | None:
+        """Why the installed version cannot be built upon; None when it looks whole (or nothing is installed).
+
+        Raises:
+            VerificationError: the role signs other content under the number of the installed release.
+        """
+        if self.old is None:
+            return None
+        if self.old.release == release.release and self.old.prefix != release.bundle[:16]:
+            raise VerificationError(
+                f"release {release.release} is signed for another bundle than the one installed under this number",
+                todo="do not go on; ask the publisher why one release has two contents",
+            )
+        if self.settings.repair:
+            return "a repair was asked for"
+        return self.old.glance(self.limits)
+
+    async def _renew_evidence(self, found: TrustedSet, release: RegionRelease) -> None:
+        assert self.old is not None
+        manifest = trusted.manifest_of(self.directory, self.old.name, release.manifest.sha256, self.limits)
+        if manifest is None:
+            manifest = await self._manifest(release)
+        files = trusted.gather_evidence(self.directory, self.config, found, manifest)
+        trusted.write_evidence(self.directory, self.old.name, files)
+
+    async def _manifest(self, release: RegionRelease) -> bytes:
+        """The release's manifest, which must speak of the bundle that the role signs.
+
+        Raises:
+            EvidenceError: it speaks of another one.
+        """
+        path = await self._download(release.manifest)
+        with durable.disk(path):
+            data = path.read_bytes()
+        manifest = parse_manifest(data, self.limits)
+        region = manifest.regions.get(release.region)
+        about = (manifest.product, manifest.channel, manifest.release)
+        if about != (release.product, release.channel, release.release) or region is None:
+            raise EvidenceError(f"the manifest is not about release {release.release} of region {release.region}")
+        if region.facts.bundle != release.bundle:
+            raise EvidenceError(
+                f"the manifest names bundle {region.facts.bundle[:16]}…, the role signs {release.bundle[:16]}…",
+                todo="do not go on; the region is offered something else than what was made public",
+            )
+        return data
+
+    # -- fetch and install -------------------------------------------------------------------------------------------
+
+    async def _install(self, found: TrustedSet, release: RegionRelease, manifest: bytes, damage: str | None) -> str:
+        """Fetches, builds and switches. Returns ``delta`` or ``full``."""
+        target = release.best(self.old.release if self.old else None)
+        description: BundleDescription | None = None
+        if self.old is not None and target is not release.full:
+            if damage is not None:
+                self.fallback = damage
+            elif target.sha256 in self.state.refused_deltas:
+                self.fallback = "this delta did not apply here before"
+            else:
+                delta = await self._download(target)
+                try:
+                    description = versions.stage(self.directory, delta, self.old, release.bundle, self.limits)
+                except (DamagedError, MalformedError, DigestError, NewerFormatError) as error:
+                    self.fallback = error.what
+                    self.state = replace(self.state, refused_deltas=(*self.state.refused_deltas, target.sha256))
+                    self.directory.write_state(self.state)
+                    damage = versions.check(self.old, self.limits)
+        way = "delta" if description else "full"
+        if description is None:
+            full = await self._download(release.full)
+            description = versions.stage(self.directory, full, None, release.bundle, self.limits)
+        named = (description.product, description.region, description.channel, description.release)
+        if named != (release.product, release.region, release.channel, release.release):
+            raise MalformedError(f"the bundle names itself {' '.join(map(str, named))}")
+        new = versions.place(self.directory, description)
+        evidence = trusted.gather_evidence(self.directory, self.config, found, manifest)
+        trusted.write_evidence(self.directory, new.name, evidence)
+        versions.switch(self.directory, new, None if damage else self.old)
+        trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
+        self.state = replace(self.state, refused_deltas=())
+        self.directory.write_state(self.state)
+        return way
+
+    async def _download(self, target: Target) -> Path:
+        """The target's file in staging, whole and as signed. A broken connection is taken up again while it brings bytes."""
+        path = self.directory.staging / f"{target.sha256}{_PART}"
+
+        async def ask(source: Source) -> None:
+            for last in range(TRIES):
+                before = path.stat().st_size if path.exists() else 0
+                try:
+                    return await source.download(
+                        target.url_path, path, target.length, target.sha256, self.settings.progress
+                    )
+                except (ThrottledError, DigestError):
+                    raise
+                except TransportError:
+                    came = path.exists() and path.stat().st_size > before
+                    if not came or last == TRIES - 1:
+                        raise
+            return None
+
+        await self._first_good(ask)
+        return path
+
+    def _clean_staging(self, stay: Callable[[str], bool]) -> None:
+        """Removes work in progress, but for the names that may stay."""
+        with durable.disk(self.directory.staging):
+            for one in sorted(self.directory.staging.iterdir()):
+                if not stay(one.name):
+                    durable.remove(one)
