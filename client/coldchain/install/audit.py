@@ -1,0 +1,159 @@
+"""``coldchain verify``: what is installed against what is signed, from the pinned root to every byte, without a network.
+
+The checks in their order, each one line for a person::
+
+    ok   pinned root: version 1, 2 good signatures of 2 needed by root version 1 (keys …), fingerprint 3f0c…
+    ok   root 2: …                                one line for every root since
+    ok   targets: version 4, 2 good signatures of 2 needed by root version 2 (keys …)
+    ok   region us: version 42, 2 good signatures of 2 needed by targets version 4 (keys …), for us/*/*
+    ok   release 42: channel stable, bundle 5c1f…
+    ok   bundle.json: 3 sections, 98,234 records, 4,863,111 bytes; it is the signed bundle
+    ok   section daily.hsb: 98,000 records, 4,800,000 bytes, SHA-256 as listed
+    ok   nothing else: the version holds no other files
+    ok   manifest: the public statement about release 42 of 2026-06-01T09:00:00Z names this bundle
+    note fresh: the metadata in force is good until 2026-06-02 09:00 UTC
+
+Expiry is a note: what was installed stays genuine, and ``coldchain status`` says when it has become stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from coldchain.bundle.description import FILE_NAME
+from coldchain.bundle.manifest import parse_manifest
+from coldchain.errors import ColdchainError, DamagedError, NewerFormatError, NotInstalledError
+from coldchain.install import durable, trusted, versions
+from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.versions import Version
+from coldchain.limits import LIMITS, Limits
+from coldchain.verify import Check, RegionRelease, region_release, verify_chain
+
+_NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and installs it anew"
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was found: every check made, notes beside them, and the error to end with (None when all is in order)."""
+
+    release: int
+    checks: list[Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    error: ColdchainError | None = None
+
+    def add(self, name: str, detail: str, *, ok: bool = True) -> None:
+        """One more check."""
+        self.checks.append(Check(name, detail, ok))
+
+
+def audit(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) -> Audit:
+    """Checks the running version.
+
+    Args:
+        directory: the client's directory; nothing in it is changed.
+        now: for the note about freshness.
+        limits: bounds.
+
+    Raises:
+        NotInstalledError: nothing is installed.
+        DamagedError: configuration, pinned root or links are damaged, so that there is nothing to check against.
+    """
+    config = directory.config()
+    number, pinned = trusted.pinned(directory, config, limits)
+    version = running(directory)
+    found = Audit(version.release)
+    evidence = trusted.read_evidence(directory, version.name, limits)
+    chain = verify_chain(
+        pinned,
+        trusted.later_roots(evidence, number),
+        evidence.get("targets.json", b""),
+        evidence.get(f"{config.region}.json", b""),
+        region=config.region,
+        limits=limits,
+    )
+    found.checks.extend(chain.checks)
+    try:
+        role = chain.require()
+        release = region_release(role, config.region, config.channel, product=config.product, limits=limits)
+        _check_release(found, version, release, limits)
+        _check_manifest(found, release, evidence.get(trusted.MANIFEST, b""), limits)
+    except NewerFormatError as error:
+        found.error = error
+        return found
+    except ColdchainError as error:
+        if all(check.ok for check in found.checks):
+            found.add("evidence", error.what, ok=False)
+    bad = [check for check in found.checks if not check.ok]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        found.error = DamagedError(
+            f"release {version.release} is not as signed: {bad[0].name}: {bad[0].detail}{more}",
+            kept="nothing was changed",
+            todo=_NEXT,
+        )
+    found.notes.append(_freshness(directory, config, now, limits))
+    return found
+
+
+def running(directory: ClientDirectory) -> Version:
+    """The version that ``current`` names. Raises NotInstalledError without one."""
+    version = versions.linked(directory, directory.current)
+    if version is None:
+        raise NotInstalledError("nothing is installed yet", todo=f"run `coldchain update {directory.path}`")
+    return version
+
+
+def _check_release(found: Audit, version: Version, release: RegionRelease, limits: Limits) -> None:
+    signed = f"channel {release.channel}, bundle {release.bundle}"
+    same = version.release == release.release and version.prefix == release.bundle[:16]
+    found.add(f"release {release.release}", signed if same else f"{signed}; {version.name} is another one", ok=same)
+    if not same:
+        return
+    try:
+        description = version.describe(limits)
+    except ColdchainError as error:
+        found.add(FILE_NAME, error.what, ok=False)
+        return
+    good = description.digest == release.bundle
+    size = (
+        f"{len(description.sections)} sections, {description.total_records:,} records, "
+        f"{description.total_bytes:,} bytes; it is {'' if good else 'not '}the signed bundle"
+    )
+    found.add(FILE_NAME, size, ok=good)
+    for section in description.sections:
+        problem = versions.check_section(version.path, section)
+        detail = f"{section.records:,} records, {section.bytes:,} bytes, SHA-256 as listed"
+        found.add(f"section {section.name}", problem or detail, ok=problem is None)
+    with durable.disk(version.path):
+        there = {one.name for one in version.path.iterdir()}
+    others = sorted(there - {section.name for section in description.sections} - {FILE_NAME})
+    detail = f"{others[0]!r} is not part of the bundle" if others else "the version holds no other files"
+    found.add("nothing else", detail, ok=not others)
+
+
+def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: Limits) -> None:
+    if hashlib.sha256(data).hexdigest() != release.manifest.sha256:
+        found.add("manifest", "the kept one is missing or not the signed one", ok=False)
+        return
+    manifest = parse_manifest(data, limits)
+    region = manifest.regions.get(release.region)
+    good = manifest.release == release.release and region is not None and region.facts.bundle == release.bundle
+    statement = f"the public statement about release {manifest.release} of {manifest.created}"
+    found.add("manifest", f"{statement} names {'this' if good else 'another'} bundle", ok=good)
+    for entry in region.policy if region else ():
+        found.notes.append(
+            f"policy of region {release.region}: {entry.action} {entry.kind} {entry.name}: {entry.reason}"
+        )
+
+
+def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:
+    try:
+        kept = trusted.recall(trusted.stored(directory, config, limits), config, limits=limits)
+    except ColdchainError as error:
+        return f"fresh: unknown, {error.what}"
+    until = trusted.good_until(kept, config)
+    if until > now:
+        return f"fresh: the metadata in force is good until {until:%Y-%m-%d %H:%M} UTC"
+    return f"STALE: the metadata in force expired at {until:%Y-%m-%d %H:%M} UTC; run `coldchain update`"
