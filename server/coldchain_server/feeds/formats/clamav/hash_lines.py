@@ -36,10 +36,24 @@ WILDCARD_LEVEL = 73
 _HASH = re.compile(rb"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _ANY_HASH = re.compile(rb"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})\Z")
 _NOT_HEX = re.compile(rb"[^0-9a-fA-F]")
-# The common line, whole: what fits here needs no second look. Sizes up to 9 digits are below the engine's bound.
-_COMMON_NAME = rb"([!-'*-9;-~]{1,255})"
-_COMMON_FILE = re.compile(rb"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}):[1-9][0-9]{0,8}:" + _COMMON_NAME)
-_COMMON_SECTION = re.compile(rb"[1-9][0-9]{0,8}:(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}):" + _COMMON_NAME)
+# The common line, whole: what fits here needs no second look. Sizes of up to 9 digits are below the engine's bound, and
+# lowest levels of two digits below every engine's.
+_NAME = rb"([!-'*-9;-~]{1,255})"
+_DIGEST = rb"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})"
+_COMMON_FILE = re.compile(
+    _DIGEST + rb":(?:[1-9][0-9]{0,8}:" + _NAME + rb"(?::([1-9][0-9]))?|\*:" + _NAME + rb":(7[3-9]|[89][0-9]))"
+)
+_COMMON_SECTION = re.compile(
+    rb"(?:[1-9][0-9]{0,8}:"
+    + _DIGEST
+    + rb":"
+    + _NAME
+    + rb"(?::([1-9][0-9]))?|\*:"
+    + _DIGEST
+    + rb":"
+    + _NAME
+    + rb":(7[3-9]|[89][0-9]))"
+)
 
 
 def _check_hash(field: Field) -> bytes:
@@ -103,7 +117,8 @@ def _levels(parts: list[Field], remarks: list[Remark]) -> tuple[int, int, list[b
 def _parse(line: bytes, remarks: list[Remark], *, size_first: bool, free_wildcard: bool) -> Record:
     common = (_COMMON_SECTION if size_first else _COMMON_FILE).fullmatch(line)
     if common:
-        return Record(line, common.group(1))
+        name, low, other, least = common.groups()
+        return Record(line, name or other, (int(low or least or NO_LEVEL), TOP_LEVEL))
     parts = fields(line, b":")
     if not 3 <= len(parts) <= 5:
         order = "SIZE:HASH:NAME" if size_first else "HASH:SIZE:NAME"

@@ -4,11 +4,11 @@
 
     expression = term { ("&" | "|") term }
     term       = number [ count ] | "(" expression ")" [ count ]
-    count      = ( "=" | ">" | "<" ) number [ "," number ]
+    count      = ( "=" | "==" | ">" | "<" ) number [ "," number ]
 
-``(0|1)>2,2&3=0``: of subsignatures 0 and 1 more than two matches and both of them, and 3 not at all. Spaces are allowed
-between words; a group needs an operator of its own to take a count. Without parentheses the engine splits at the *first*
-operator, so ``0&1|2`` means ``0&(1|2)``.
+``(0|1)>2,2&3=0``: of subsignatures 0 and 1 more than two matches and both of them, and 3 not at all. Spaces may stand
+between words where there are no parentheses; a group needs an operator of its own to take a count, and then no ``==``.
+Without parentheses the engine splits at the *first* operator, so ``0&1|2`` means ``0&(1|2)``.
 Source: libclamav/matcher-ac.c cli_ac_chklsig; manual, LogicalSignatures.
 """
 
@@ -25,7 +25,7 @@ MOST_SUBSIGNATURES = 64
 MOST_NESTED = 64
 
 _WORD = re.compile(rb" *(?:([0-9]{1,6})|([&|()]))")
-_COUNT = re.compile(rb" *([=<>]) *([0-9]{1,9})(?: *, *([0-9]{1,9}))?")
+_COUNT = re.compile(rb" *([=<>]|==) *([0-9]{1,9})(?: *, *([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,8 @@ class _Parser:
         count = self.count()
         if count is None:
             return inner
+        if self.text[self.at - 1 : self.at] != b")" and b"==" in self.text[start : self.at].rpartition(b")")[2]:
+            raise self.fail("== after a group; the engine reads it only after a single number", "write =", start)
         if not joined:
             raise self.fail("a count after parentheses without an operator inside", "put the count inside", start)
         return Expression(inner.kind, inner.index, inner.parts, count)
@@ -128,7 +130,7 @@ class _Parser:
             return None
         self.at = found.end()
         sign, number, different = found.groups()
-        return Count(sign.decode(), int(number), int(different) if different else None)
+        return Count(sign.decode()[0], int(number), int(different) if different else None)
 
 
 def parse_logic(text: bytes, column: int) -> Expression:
@@ -138,6 +140,10 @@ def parse_logic(text: bytes, column: int) -> Expression:
         LineError: ``bad-logic``.
     """
     parser = _Parser(text, column)
+    if b" " in text and b"(" in text:
+        raise parser.fail(
+            "a space in an expression with parentheses, which the engine cannot read", "remove it", text.index(b" ")
+        )
     result, _ = parser.expression(0)
     rest = text[parser.at :].strip(b" ")
     if rest:

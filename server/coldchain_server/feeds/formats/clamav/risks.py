@@ -88,7 +88,8 @@ _HUNTING_NAME = re.compile(
 )
 _LURE_NAME = re.compile(rb"phish|spam|scam|fraud|hoax|spoof|heuristics", re.I)
 _PROSE = re.compile(rb"[A-Za-z ,.'\-!?\x0d\x0a]+\Z")
-_WORD = re.compile(rb"(?<![A-Za-z])[A-Za-z]{3,}(?![A-Za-z])")
+_WORDS = re.compile(rb"(?<![A-Za-z])[A-Za-z]{4,} +[A-Za-z]{4,}(?![A-Za-z])")
+_CODE = re.compile(rb"[a-z][A-Z]")
 _WIDE = re.compile(rb"(?:[\x09\x0a\x0d\x20-\x7e]\x00){3,}")
 
 
@@ -115,9 +116,11 @@ def document_words(texts: Collection[bytes]) -> str | None:
 
 
 def plain_language(texts: Collection[bytes]) -> bool:
-    """Whether the texts are words of a language throughout, three or more, and no code or address."""
+    """Whether the texts are nothing but words of a language, with two of them side by side, and no code or address."""
     narrow = [_WIDE.sub(lambda wide: wide.group()[::2], text) for text in texts]
-    return bool(narrow) and all(map(_PROSE.match, narrow)) and len(_WORD.findall(b" | ".join(narrow))) >= 3
+    return all(_PROSE.match(text) and not _CODE.search(text) for text in narrow) and any(
+        _WORDS.search(text) for text in narrow
+    )
 
 
 def header_alone(body: Body) -> bool:
