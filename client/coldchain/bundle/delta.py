@@ -3,19 +3,11 @@ r"""``.ccd``: what turns one bundle into the next; the full bundle is the delta 
 The file (numbers are varints, *columns* as in :mod:`coldchain.bundle.columns`)::
 
     "CCD" 01                     magic and version
-    column header
-    length, removed              ordinals of removed records, all set sections in name order
+    column header                :mod:`coldchain.bundle.header`
+    length, removed              :mod:`coldchain.bundle.removals`, all set sections in name order
     blocks                       added records of all set sections in name order
-    groups                       changed and added file sections in name order (:mod:`coldchain.bundle.file_pieces`)
+    groups                       length, then changed and added file sections (:mod:`coldchain.bundle.file_pieces`) in name order
 
-Header: ``flags`` (1 full, 2 a ClamAV canary, 4 a YARA canary); full: product, region and channel, each ``length, bytes``, and the
-release; otherwise the release less the old one less 1. Then *steps* through the old sections in name order, each
-``skip * 4 + step``: that many sections are kept, then 0 end (skip 0), 1 the next section changes, 2 the next section goes, 3 a
-section comes: ``shared, length, bytes`` of its name (sharing with the last name written so), ``engine * 2 + kind``. A set that
-changes adds ``removed count, added count``, one that comes its ``added count``; a file adds its records, changed: zigzag of the
-difference. Canary sections follow from the header (:mod:`coldchain.bundle.canary`) and cost nothing.
-
-*Removed*: per section that has any, in chunks of 65,536: ``length`` and ascending ordinals (:mod:`coldchain.bundle.rice`).
 *Block*: ``records, length``, then ``schema`` (0 text, 1 hashes, 2 addresses) and its columns. A block goes on from section to
 section, so that a release that changes three lines in each of ten lists spends one block.
 
@@ -32,40 +24,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from coldchain.bundle.address_lines import read_address_lines
-from coldchain.bundle.canary import CLAMAV_SECTION, YARA_SECTION, canary_section
+from coldchain.bundle.canary import canary_section
 from coldchain.bundle.columns import read_column
-from coldchain.bundle.description import (
-    BundleDescription,
-    Engine,
-    Kind,
-    Section,
-    check_section_name,
-    check_token,
-)
-from coldchain.bundle.file_pieces import NEIGHBOUR_BYTES, read_group
+from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
+from coldchain.bundle.file_pieces import Piece, read_group
 from coldchain.bundle.hash_lines import read_hash_lines
+from coldchain.bundle.header import Change, names_of, old_sections, parse_header
 from coldchain.bundle.merge import Lines, Ordinals, merge_set
-from coldchain.bundle.rice import decode_ascending
-from coldchain.bundle.sections import BLOCK
-from coldchain.bundle.text_lines import OLD_CONTENT, Reference, read_text_lines
-from coldchain.bundle.varint import Reader, unzigzag
+from coldchain.bundle.removals import Cursor, Removals
+from coldchain.bundle.text_lines import OLD_CONTENT, WINDOW, Reference, read_text_lines
+from coldchain.bundle.varint import Reader
+from coldchain.bundle.window import read_sections, read_window
 from coldchain.errors import DigestError, MalformedError, NewerFormatError
 from coldchain.limits import LIMITS, Limits
 
 MAGIC = b"CCD\x01"
-FULL, CLAMAV_CANARY, YARA_CANARY = 1, 2, 4
-END, CHANGED, REMOVED, ADDED = range(4)
 TEXT, HASHES, ADDRESSES = range(3)
-REMOVED_CHUNK = 65_536
-ENGINES: tuple[Engine, ...] = ("clamav", "yara", "list")
-KINDS: tuple[Kind, ...] = ("set", "file")
-CANARIES = frozenset({CLAMAV_SECTION, YARA_SECTION})
 
 
 class OldBundle(Protocol):
@@ -87,37 +65,6 @@ class NewBundle(Protocol):
         """Takes over an unchanged section of the old bundle; refuses (DigestError) when it is damaged there."""
 
 
-@dataclass(slots=True)
-class Change:
-    """One section that the delta writes: what it was, what it will be, and how many records go and come."""
-
-    name: str
-    kind: Kind
-    engine: Engine
-    old: Section | None
-    removed: int = 0
-    added: int = 0
-    records: int = 0
-
-
-@dataclass(slots=True)
-class Header:
-    """A decoded header."""
-
-    product: str
-    region: str
-    channel: str
-    release: int
-    canaries: tuple[Engine, ...]
-    kept: list[Section]
-    changes: list[Change]
-
-    def describe(self, sections: list[Section]) -> BundleDescription:
-        """The new description with these sections."""
-        ordered = tuple(sorted(sections, key=lambda section: section.name))
-        return BundleDescription(self.product, self.region, self.channel, self.release, ordered)
-
-
 def apply_delta(
     delta: BinaryIO, old: OldBundle | None, new: NewBundle, *, expected: str, limits: Limits = LIMITS
 ) -> BundleDescription:
@@ -136,122 +83,6 @@ def apply_delta(
         DigestError: the result is not the signed bundle.
     """
     return _Applier(delta, old, new, limits).run(expected)
-
-
-def parse_header(source: Reader, old: BundleDescription | None, limits: Limits) -> Header:
-    """The header's content; ``source`` holds exactly the header."""
-    flags = source.varint(7)
-    if bool(flags & FULL) != (old is None):
-        raise MalformedError(f"{source.what}: a full bundle is not a delta, and a delta needs its old bundle")
-    if old is None:
-        product, region, channel = (check_token(_text(source, 64), word) for word in ("product", "region", "channel"))
-        release = source.varint(2**53 - 1)
-        if not release:
-            raise MalformedError(f"{source.what}: release 0")
-    else:
-        product, region, channel = old.product, old.region, old.channel
-        release = old.release + 1 + source.varint(2**31)
-    canaries: tuple[Engine, ...] = ()
-    if flags & CLAMAV_CANARY:
-        canaries += ("clamav",)
-    if flags & YARA_CANARY:
-        canaries += ("yara",)
-    header = Header(product, region, channel, release, canaries, [], [])
-    _parse_steps(source, [s for s in old.sections if s.name not in CANARIES] if old else [], header, limits)
-    source.done()
-    return header
-
-
-def _text(source: Reader, most: int) -> str:
-    try:
-        return source.take(source.varint(most)).decode("ascii")
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"{source.what}: a name that is not ASCII") from error
-
-
-def _parse_steps(source: Reader, olds: list[Section], header: Header, limits: Limits) -> None:
-    at = 0
-    name = b""
-    going: set[str] = set()
-    while True:
-        tag = source.varint()
-        skip, step = tag >> 2, tag & 3
-        if step == END and skip:
-            raise MalformedError(f"{source.what}: a skip before the end")
-        if skip > len(olds) - at or (step in (CHANGED, REMOVED) and skip == len(olds) - at):
-            raise MalformedError(f"{source.what}: a step past the old bundle's last section")
-        header.kept.extend(olds[at:] if step == END else olds[at : at + skip])
-        at += skip
-        if step == END:
-            break
-        if step == CHANGED:
-            header.changes.append(_changed(source, olds[at], limits))
-            at += 1
-        elif step == REMOVED:
-            going.add(olds[at].name)
-            at += 1
-        else:
-            name = name[: source.varint(len(name))] + source.take(source.varint(limits.section_name_bytes))
-            header.changes.append(_added(source, name, limits))
-        if len(header.changes) + len(header.kept) > limits.sections:
-            raise MalformedError(f"{source.what}: more sections than allowed")
-    names = [change.name for change in header.changes]
-    kept = {section.name for section in header.kept}
-    if any(b <= a for a, b in itertools.pairwise(names)) or kept.intersection(names):
-        raise MalformedError(f"{source.what}: sections out of order, or one twice")
-
-
-def _changed(source: Reader, old: Section, limits: Limits) -> Change:
-    change = Change(old.name, old.kind, old.engine, old)
-    if old.kind == "set":
-        change.removed = source.varint(old.records)
-        change.added = source.varint(limits.records)
-    else:
-        change.records = old.records + unzigzag(source.varint())
-        if not 0 <= change.records <= limits.records:
-            raise MalformedError(f"{source.what}: a number of records out of range")
-    return change
-
-
-def _added(source: Reader, name: bytes, limits: Limits) -> Change:
-    try:
-        text = check_section_name(name.decode("ascii"), limits)
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"{source.what}: a name that is not ASCII") from error
-    if text in CANARIES:
-        raise MalformedError(f"{source.what}: a canary is not written out")
-    tag = source.varint(2 * len(ENGINES) - 1)
-    change = Change(text, KINDS[tag & 1], ENGINES[tag >> 1], None)
-    records = source.varint(limits.records)
-    if change.kind == "set":
-        change.added = records
-    else:
-        change.records = records
-    return change
-
-
-class _Stream:
-    """A cursor over part of the delta that keeps its own place."""
-
-    def __init__(self, file: BinaryIO, at: int, end: int) -> None:
-        self.file, self.at, self.end = file, at, end
-
-    def take(self, length: int) -> bytes:
-        if length > self.end - self.at:
-            raise MalformedError("delta: ends too early")
-        self.file.seek(self.at)
-        data = self.file.read(length)
-        if len(data) != length:
-            raise MalformedError("delta: ends too early")
-        self.at += length
-        return data
-
-    def varint(self, most: int) -> int:
-        self.file.seek(self.at)
-        source = Reader(self.file.read(min(10, self.end - self.at)), "delta")
-        value = source.varint(most)
-        self.at += source.position
-        return value
 
 
 class _Writer:
@@ -279,24 +110,25 @@ class _Applier:
         end = delta.seek(0, 2)
         if end > limits.delta_bytes:
             raise MalformedError("delta: longer than allowed")
-        body = _Stream(delta, 0, end)
+        body = Cursor(delta, 0, end)
         magic = body.take(4)
         if magic != MAGIC:
             if magic[:3] == MAGIC[:3] and magic[3] > MAGIC[3]:
                 raise NewerFormatError(f"delta format {magic[3]}", todo="install a newer client")
             raise MalformedError("delta: not a delta file")
-        self.header = parse_header(_header(body, limits), old.description if old else None, limits)
+        description = old.description if old else None
+        self.olds = old_sections(description)
+        self.header = parse_header(_header(body, names_of(description), limits), description, limits)
         length = body.varint(limits.delta_bytes)
         if length > end - body.at:
             raise MalformedError("delta: ends too early")
-        self.removals = _Stream(delta, body.at, body.at + length)
-        self.body = _Stream(delta, body.at + length, end)
         self.sets = [change for change in self.header.changes if change.kind == "set"]
         self.files = [change for change in self.header.changes if change.kind == "file"]
+        self.removals = Removals(delta, body.at, body.at + length, self.sets)
+        self.body = Cursor(delta, body.at + length, end)
         self.to_come = [change.added for change in self.sets]
         self.next_set = 0
         self.pending: list[list[list[bytes]]] = [[] for _ in self.sets]
-        self.removal_starts = [self.removals.at]
 
     def run(self, expected: str) -> BundleDescription:
         sections = []
@@ -304,13 +136,11 @@ class _Applier:
             self.new.keep(kept)
             sections.append(kept)
         sections.extend(self._canary(engine) for engine in self.header.canaries)
-        for index, change in enumerate(self.sets):
-            section = self._set(index, change)
-            if section:
-                sections.append(section)
+        sections.extend(self._set(index, change) for index, change in enumerate(self.sets))
         sections.extend(self._file_sections())
-        if self.body.at != self.body.end or self._removal_start(len(self.sets)) != self.removals.end:
+        if self.body.at != self.body.end:
             raise MalformedError("delta: bytes after its end")
+        self.removals.check_end()
         description = self.header.describe(sections)
         if sum(section.bytes for section in sections) > self.limits.bundle_bytes:
             raise MalformedError("delta: the bundle becomes larger than allowed")
@@ -331,10 +161,15 @@ class _Applier:
         kind: Kind = "set" if engine == "clamav" else "file"
         return Section(name, kind, engine, 1, len(content), hashlib.sha256(content).hexdigest())
 
+    def _open(self, name: str) -> BinaryIO:
+        if self.old is None:
+            raise MalformedError("delta: a full bundle refers to an old one")
+        return self.old.open(name)
+
     # -- set sections ------------------------------------------------------------------------------------------------
 
-    def _set(self, index: int, change: Change) -> Section | None:
-        removed = Ordinals(self._removed(index))
+    def _set(self, index: int, change: Change) -> Section:
+        removed = Ordinals(self.removals.ordinals(index))
         added = Lines(self._batches(index), f"delta: section {change.name}")
         with self.new.create(change.name) as file:
             write = _Writer(file, change.name, self.limits)
@@ -344,8 +179,7 @@ class _Applier:
                     records += len(batch)
                     write(b"\n".join(batch) + b"\n")
             else:
-                assert self.old is not None
-                with self.old.open(change.name) as old:
+                with self._open(change.name) as old:
                     records = merge_set(old, removed, added, write, f"delta: section {change.name}", self.limits)
         if not records:
             raise MalformedError(f"delta: section {change.name} becomes empty")
@@ -383,7 +217,7 @@ class _Applier:
             self.pending[which].append(part_lines)
 
     def _decode(self, source: Reader, counts: list[int], sections: list[int]) -> list[list[bytes]]:
-        reference: Reference = lambda mode: self._reference(mode, sections)  # noqa: E731
+        reference: Reference = lambda mode: self._reference(mode, source, sections)  # noqa: E731
         schema = source.varint(ADDRESSES)
         if schema == TEXT:
             flat, unsorted = read_text_lines(source, sum(counts), reference, self.limits)
@@ -398,76 +232,20 @@ class _Applier:
         source.done()
         return lines
 
-    def _reference(self, mode: int, sections: list[int]) -> bytes:
-        """What a block's text may refer to: the old content, or the removed lines, of the sections it adds to."""
-        pieces = []
-        room = self.limits.zstd_dictionary_bytes
+    def _reference(self, mode: int, source: Reader, sections: list[int]) -> bytes:
+        """What a block's text may refer to: a window, or the removed lines of the sections it adds to."""
+        if mode == WINDOW:
+            return self._window(source)
+        if mode == OLD_CONTENT:
+            olds = [self.sets[index].old for index in sections]
+            return read_sections([section for section in olds if section], self._open, self.limits)
+        content = bytearray()
         for index in sections:
             change = self.sets[index]
-            if change.old is None or self.old is None:
-                continue
-            if mode == OLD_CONTENT:
-                if change.old.bytes > room:
-                    raise MalformedError("delta: a block refers to more than allowed")
-                with self.old.open(change.name) as old:
-                    piece = old.read(room + 1)
-            else:
-                piece = self._removed_lines(index, change, room)
-            room -= len(piece)
-            if room < 0:
-                raise MalformedError("delta: a block refers to more than allowed")
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def _removed_lines(self, index: int, change: Change, room: int) -> bytes:
-        ordinals = Ordinals(self._removed(index))
-        pieces, ordinal = [], 0
-        assert self.old is not None
-        with self.old.open(change.name) as old:
-            carry = b""
-            while data := old.read(BLOCK):
-                data = carry + data
-                end = data.rfind(b"\n") + 1
-                carry, data = data[end:], data[:end]
-                count = data.count(b"\n")
-                places = ordinals.below(ordinal + count)
-                if places:
-                    lines = data.split(b"\n")
-                    taken = b"".join(lines[place - ordinal] + b"\n" for place in places)
-                    room -= len(taken)
-                    if room < 0:
-                        raise MalformedError("delta: a block refers to more than allowed")
-                    pieces.append(taken)
-                ordinal += count
-        return b"".join(pieces)
-
-    # -- removed records ---------------------------------------------------------------------------------------------
-
-    def _removal_start(self, index: int) -> int:
-        """Where the chunks of a section begin; found by stepping over those before, which is only a few numbers."""
-        starts = self.removal_starts
-        while len(starts) <= index:
-            change = self.sets[len(starts) - 1]
-            cursor = _Stream(self.removals.file, starts[-1], self.removals.end)
-            for _ in range(-(-change.removed // REMOVED_CHUNK)):
-                cursor.take(cursor.varint(16 * REMOVED_CHUNK))
-            starts.append(cursor.at)
-        return starts[index]
-
-    def _removed(self, index: int) -> Iterator[list[int]]:
-        """The removed ordinals of a section, chunk by chunk; each call starts anew."""
-        change = self.sets[index]
-        if change.old is None:
-            return
-        cursor = _Stream(self.removals.file, self._removal_start(index), self.removals.end)
-        left, base = change.removed, 0
-        while left:
-            count = min(left, REMOVED_CHUNK)
-            data = cursor.take(cursor.varint(16 * REMOVED_CHUNK))
-            values = decode_ascending(data, count, change.old.records - 1 - base, "delta: removed records")
-            yield [base + value for value in values] if base else values
-            base += values[-1] + 1
-            left -= count
+            if change.removed:
+                with self._open(change.name) as old:
+                    content += self.removals.lines(index, old, self.limits.zstd_dictionary_bytes - len(content))
+        return bytes(content)
 
     # -- file sections -----------------------------------------------------------------------------------------------
 
@@ -476,15 +254,14 @@ class _Applier:
         with contextlib.ExitStack() as stack:
             write: _Writer | None = None
             while at < len(self.files):
-                data = self.body.take(self.body.varint(self.limits.delta_block_bytes + (1 << 20)))
-                source = Reader(data, "delta: files")
-                pieces = read_group(source, at, len(self.files), self._old_range, self._neighbour, self.limits)
-                source.done()
-                for piece in pieces:
+                for piece in self._group(at):
                     change = self.files[piece.file]
+                    data = piece.data
                     if write is None:
+                        if change.old is None:
+                            change.name, data = self._name(data)
                         write = _Writer(stack.enter_context(self.new.create(change.name)), change.name, self.limits)
-                    write(piece.data)
+                    write(data)
                     at = piece.file
                     if not piece.goes_on:
                         stack.pop_all().close()
@@ -492,53 +269,45 @@ class _Applier:
                         write = None
                         at += 1
 
+    def _group(self, first: int) -> list[Piece]:
+        source = Reader(self.body.take(self.body.varint(self.limits.delta_block_bytes + (1 << 20))), "delta: files")
+        pieces = read_group(source, first, len(self.files), self._old_range, self._window, self.limits)
+        source.done()
+        return pieces
+
+    def _name(self, data: bytes) -> tuple[str, bytes]:
+        name, end, content = data.partition(b"\n")
+        if not end:
+            raise MalformedError("delta: a file without a name")
+        return self.header.take_name(name, self.limits), content
+
+    def _window(self, source: Reader) -> bytes:
+        return read_window(source, self.olds, self._open, self.limits)
+
     def _old_range(self, index: int, start: int, length: int | None) -> bytes:
         section = self.files[index].old
-        if section is None or self.old is None:
+        if section is None:
             return b""
         length = section.bytes if length is None else length
         if length > self.limits.zstd_dictionary_bytes or start + length > section.bytes:
             raise MalformedError("delta: an old range that is not there, or longer than allowed")
-        with self.old.open(section.name) as old:
+        with self._open(section.name) as old:
             old.seek(start)
             return old.read(length)
 
-    def _neighbour(self, index: int) -> bytes:
-        change = self.files[index]
-        if change.old is not None or self.old is None:
-            return b""
-        section = neighbour(self.old.description, change.name)
-        if section is None or section.bytes > NEIGHBOUR_BYTES:
-            return b""
-        with self.old.open(section.name) as old:
-            return old.read(NEIGHBOUR_BYTES)
 
-
-def neighbour(old: BundleDescription, name: str) -> Section | None:
-    """The old file section next before ``name``, or the first one after it; canaries do not count."""
-    before = after = None
-    for section in old.sections:
-        if section.kind != "file" or section.name in CANARIES:
-            continue
-        if section.name < name:
-            before = section
-        elif after is None:
-            after = section
-    return before or after
-
-
-def _header(body: _Stream, limits: Limits) -> Reader:
+def _header(body: Cursor, names: bytes, limits: Limits) -> Reader:
     body.file.seek(body.at)
     most = min(body.end - body.at, limits.description_bytes)
     # A header is short unless a full bundle has many sections: read a little, and more only when its column says so.
     source = Reader(body.file.read(min(most, 1 << 16)), "delta: header")
     try:
-        data = read_column(source, limits.description_bytes, limits=limits)
+        data = read_column(source, limits.description_bytes, names, limits)
     except MalformedError:
         if most <= 1 << 16:
             raise
         body.file.seek(body.at)
         source = Reader(body.file.read(most), "delta: header")
-        data = read_column(source, limits.description_bytes, limits=limits)
+        data = read_column(source, limits.description_bytes, names, limits)
     body.at += source.position
     return Reader(data, "delta: header")

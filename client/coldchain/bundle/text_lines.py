@@ -5,7 +5,8 @@ One flag byte, then columns (:mod:`coldchain.bundle.columns`)::
     bit 0     front-coded: column *lengths* (varints: bytes shared with the line before) and column *suffixes* (joined by LF)
               otherwise one column, the lines joined by LF
     bit 1     the lines' bytes are reversed (domains share their ends); lines of one segment are then in order of the reversed text
-    bits 2-3  reference of the last column: 0 none, 1 the removed lines of the block's sections, 2 their whole old content
+    bits 2-3  reference of the last column: 0 none, 1 the removed lines of the block's sections, 2 their whole old content,
+              3 a window (:mod:`coldchain.bundle.window`), which stands right before that column
 
 Worked example, lines ``ab.example`` and ``abc.example``, flags 01: shared bytes ``00 02``, suffixes ``ab.example\nc.example``.
 """
@@ -20,7 +21,7 @@ from coldchain.errors import MalformedError
 from coldchain.limits import Limits
 
 FRONT, REVERSED = 1, 2
-NO_REFERENCE, REMOVED_LINES, OLD_CONTENT = range(3)
+NO_REFERENCE, REMOVED_LINES, OLD_CONTENT, WINDOW = range(4)
 
 Reference = Callable[[int], bytes]
 
@@ -33,8 +34,8 @@ def read_text_lines(source: Reader, count: int, reference: Reference, limits: Li
     """
     flags = source.varint(15)
     mode = flags >> 2
-    if mode > OLD_CONTENT or not count:
-        raise MalformedError(f"{source.what}: unknown text form")
+    if not count:
+        raise MalformedError(f"{source.what}: text lines where there are none")
     lengths: list[int] = []
     if flags & FRONT:
         raw = Reader(read_column(source, min(5 * count, limits.delta_block_bytes), limits=limits), source.what)

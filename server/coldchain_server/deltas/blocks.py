@@ -12,9 +12,10 @@ from coldchain.bundle import address_lines, hash_lines
 from coldchain.bundle.delta import ADDRESSES, HASHES, TEXT
 from coldchain.bundle.hash_lines import AS_STORED, BARE, BY_NUMBER, BY_TEMPLATE, OTHERS
 from coldchain.bundle.rice import encode_ascending, encode_gaps
-from coldchain.bundle.text_lines import FRONT, NO_REFERENCE, OLD_CONTENT, REMOVED_LINES, REVERSED, front
+from coldchain.bundle.text_lines import FRONT, NO_REFERENCE, OLD_CONTENT, REMOVED_LINES, REVERSED, WINDOW, front
 from coldchain.bundle.varint import encode_varints, put_varint, zigzag
 from coldchain_server.deltas.pack import WINDOW_BYTES, column, plain_column
+from coldchain_server.deltas.windows import Window
 
 Segments = list[list[bytes]]
 References = dict[int, bytes]
@@ -36,15 +37,16 @@ def schema_of(lines: list[bytes]) -> int:
     return TEXT
 
 
-def encode_block(segments: Segments, references: References) -> bytes:
+def encode_block(segments: Segments, references: References, window: Window | None = None) -> bytes:
     """Schema and columns of a block.
 
     Args:
         segments: per section its added records, in order.
         references: the content a text column may refer to, by mode; an absent mode is not tried.
+        window: the window whose content stands among the references.
     """
     flat = [line for segment in segments for line in segment]
-    best = min(_texts(segments, references), key=len)
+    best = min(_texts(segments, references, window), key=len)
     candidates: list[Iterator[bytes]] = []
     if any(hash_lines.LINE.match(line) for line in flat[:4096]):
         candidates.append(_hashes(segments, references))
@@ -57,22 +59,22 @@ def encode_block(segments: Segments, references: References) -> bytes:
     return best
 
 
-def _texts(segments: Segments, references: References) -> Iterator[bytes]:
-    for body in text_forms(segments, references):
+def _texts(segments: Segments, references: References, window: Window | None) -> Iterator[bytes]:
+    for body in text_forms(segments, references, window):
         yield bytes([TEXT]) + body
 
 
-def text_forms(segments: Segments, references: References) -> Iterator[bytes]:
+def text_forms(segments: Segments, references: References, window: Window | None = None) -> Iterator[bytes]:
     """Text lines in every form worth trying."""
     flat = [line for segment in segments for line in segment]
     joined = b"\n".join(flat)
-    modes = [(NO_REFERENCE, b"")]
-    for mode in (REMOVED_LINES, OLD_CONTENT):
+    modes = [(NO_REFERENCE, b"", b"")]
+    for mode in (REMOVED_LINES, OLD_CONTENT, WINDOW):
         content = references.get(mode, b"")
         if len(content) >= 8 and len(content) + len(joined) <= WINDOW_BYTES:
-            modes.append((mode, content))
-    for mode, content in modes:
-        yield bytes([mode << 2]) + column(joined, content)
+            modes.append((mode, window.head if window and mode == WINDOW else b"", content))
+    for mode, head, content in modes:
+        yield bytes([mode << 2]) + head + column(joined, content)
     if len(flat) < 4:
         return
     arrangements = [(FRONT, flat)]
@@ -83,13 +85,13 @@ def text_forms(segments: Segments, references: References) -> Iterator[bytes]:
         lengths, suffixes = front(lines)
         shared = column(encode_varints(lengths))
         rest = b"\n".join(suffixes)
-        for mode, content in modes:
+        for mode, head, content in modes:
             if not (form & REVERSED and mode):
-                yield bytes([mode << 2 | form]) + shared + column(rest, content)
+                yield bytes([mode << 2 | form]) + shared + head + column(rest, content)
 
 
 def _smallest_text(segments: Segments, references: References) -> bytes:
-    return min(text_forms(segments, references), key=len)
+    return min(text_forms(segments, {mode: text for mode, text in references.items() if mode != WINDOW}), key=len)
 
 
 def _split(

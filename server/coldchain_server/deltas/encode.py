@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from coldchain.bundle.canary import canary_section
-from coldchain.bundle.delta import (
+from coldchain.bundle.delta import MAGIC, TEXT
+from coldchain.bundle.description import BundleDescription, Section
+from coldchain.bundle.header import (
     ADDED,
     CANARIES,
     CHANGED,
@@ -20,26 +22,25 @@ from coldchain.bundle.delta import (
     ENGINES,
     FULL,
     KINDS,
-    MAGIC,
     REMOVED,
-    REMOVED_CHUNK,
     YARA_CANARY,
-    neighbour,
+    names_of,
 )
-from coldchain.bundle.description import BundleDescription, Section
-from coldchain.bundle.file_pieces import NEIGHBOUR_BYTES
+from coldchain.bundle.removals import CHUNK
 from coldchain.bundle.rice import encode_ascending
-from coldchain.bundle.text_lines import OLD_CONTENT, REMOVED_LINES
+from coldchain.bundle.text_lines import OLD_CONTENT, REMOVED_LINES, WINDOW
 from coldchain.bundle.varint import put_varint, zigzag
 from coldchain.errors import StateError
 from coldchain_server.deltas.blocks import References, encode_block, schema_of
 from coldchain_server.deltas.changes import BundleChange, ContentStore
 from coldchain_server.deltas.pack import column
 from coldchain_server.deltas.pieces import NewPiece, cut, encode_group, group
+from coldchain_server.deltas.windows import Window, Windows
 
 BLOCK_RECORDS = 32_768
 BLOCK_BYTES = 2 << 20
-SHARED_OLD_BYTES = 4 << 20
+SHARED_OLD_BYTES = 3 << 20
+WINDOWED_BYTES = 256 * 1024
 Pair = tuple[Section | None, Section | None]
 
 
@@ -61,13 +62,14 @@ def encode_delta(change: BundleChange, content: ContentStore, out: BinaryIO) -> 
         StateError: the change goes between different products, regions or channels, or not forward.
     """
     pairs = [pair for pair in change.pairs() if _name(pair) not in CANARIES]
-    header = column(_header(change, pairs))
+    header = column(_header(change, pairs), names_of(change.old))
     removed = _removed(change, pairs)
     length = bytearray()
     put_varint(length, len(removed))
     out.write(MAGIC + header + length + removed)
-    blocks = sum(_write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content))
-    files = sum(_write(out, _counted(None, body)) for body in _groups(change, pairs, content))
+    windows = Windows(change.old, content)
+    blocks = sum(_write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content, windows))
+    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows))
     head = len(MAGIC) + len(header) + len(length)
     return DeltaStats(head + len(removed) + blocks + files, head, len(removed), blocks, files)
 
@@ -143,15 +145,16 @@ def _steps(out: bytearray, change: BundleChange, pairs: list[Pair]) -> None:
                 put_varint(out, zigzag(new.records - old.records))
         elif step == ADDED:
             assert new is not None
-            name = new.name.encode()
-            shared = next(
-                (i for i in range(min(len(last), len(name))) if last[i] != name[i]), min(len(last), len(name))
-            )
-            put_varint(out, shared)
-            put_varint(out, len(name) - shared)
-            out += name[shared:]
-            last = name
             put_varint(out, ENGINES.index(new.engine) << 1 | KINDS.index(new.kind))
+            if new.kind == "set":
+                name = new.name.encode()
+                shared = next(
+                    (i for i, (a, b) in enumerate(zip(last, name, strict=False)) if a != b), min(len(last), len(name))
+                )
+                put_varint(out, shared)
+                put_varint(out, len(name) - shared)
+                out += name[shared:]
+                last = name
             put_varint(out, new.records)
     put_varint(out, END)
 
@@ -166,8 +169,8 @@ def _removed(change: BundleChange, pairs: list[Pair]) -> bytes:
             continue
         ordinals = [ordinal for ordinal, _ in change.sets[new.name].removed]
         base = 0
-        for start in range(0, len(ordinals), REMOVED_CHUNK):
-            chunk = ordinals[start : start + REMOVED_CHUNK]
+        for start in range(0, len(ordinals), CHUNK):
+            chunk = ordinals[start : start + CHUNK]
             packed = encode_ascending([ordinal - base for ordinal in chunk])
             put_varint(out, len(packed))
             out += packed
@@ -223,7 +226,9 @@ def _lines_of(content: ContentStore, section: Section) -> Iterator[list[bytes]]:
             yield from _cut(lines)
 
 
-def _blocks(change: BundleChange, pairs: list[Pair], content: ContentStore) -> Iterator[tuple[int, bytes]]:
+def _blocks(
+    change: BundleChange, pairs: list[Pair], content: ContentStore, windows: Windows
+) -> Iterator[tuple[int, bytes]]:
     gathered: list[_Part] = []
     schema = count = size = old_size = 0
     for part in _parts(change, pairs, content):
@@ -232,7 +237,7 @@ def _blocks(change: BundleChange, pairs: list[Pair], content: ContentStore) -> I
         part_old = part.old.bytes if part.old else 0
         full = count + len(part.lines) > BLOCK_RECORDS or size + part_size > BLOCK_BYTES
         if gathered and (full or part_schema != schema or old_size + part_old > SHARED_OLD_BYTES):
-            yield count, encode_block([p.lines for p in gathered], _references(gathered, content))
+            yield count, encode_block([p.lines for p in gathered], *_references(gathered, schema, content, windows))
             gathered, count, size, old_size = [], 0, 0, 0
         if gathered and gathered[-1].name == part.name:
             gathered[-1].lines = gathered[-1].lines + part.lines
@@ -244,32 +249,37 @@ def _blocks(change: BundleChange, pairs: list[Pair], content: ContentStore) -> I
         size += part_size
         old_size += part_old
     if gathered:
-        yield count, encode_block([p.lines for p in gathered], _references(gathered, content))
+        yield count, encode_block([p.lines for p in gathered], *_references(gathered, schema, content, windows))
 
 
-def _references(parts: list[_Part], content: ContentStore) -> References:
+def _references(
+    parts: list[_Part], schema: int, content: ContentStore, windows: Windows
+) -> tuple[References, Window | None]:
     olds = [part.old for part in parts if part.old]
-    if not olds:
-        return {}
-    references: References = {REMOVED_LINES: b"".join(line + b"\n" for part in parts for line in part.removed)}
-    if sum(old.bytes for old in olds) <= SHARED_OLD_BYTES:
-        references[OLD_CONTENT] = b"".join(content(old.sha256).read_bytes() for old in olds)
-    return references
+    references: References = {}
+    if olds:
+        references[REMOVED_LINES] = b"".join(line + b"\n" for part in parts for line in part.removed)
+        if sum(old.bytes for old in olds) <= SHARED_OLD_BYTES:
+            references[OLD_CONTENT] = b"".join(content(old.sha256).read_bytes() for old in olds)
+    window = None
+    if schema == TEXT and sum(len(line) for part in parts for line in part.lines) <= WINDOWED_BYTES:
+        window = windows.near("set", [part.name for part in parts])
+        if window and window.content != references.get(OLD_CONTENT):
+            references[WINDOW] = window.content
+    return references, window
 
 
 # -- file sections ---------------------------------------------------------------------------------------------------
 
 
-def _groups(change: BundleChange, pairs: list[Pair], content: ContentStore) -> Iterator[bytes]:
-    for pieces in group(_pieces(change, pairs, content)):
-        yield encode_group(pieces)
+def _groups(pairs: list[Pair], content: ContentStore, windows: Windows) -> Iterator[bytes]:
+    for pieces in group(_pieces(pairs, content)):
+        yield encode_group(pieces, windows.near("file", [piece.name for piece in pieces]))
 
 
-def _pieces(change: BundleChange, pairs: list[Pair], content: ContentStore) -> Iterator[NewPiece]:
+def _pieces(pairs: list[Pair], content: ContentStore) -> Iterator[NewPiece]:
     for old, new in pairs:
         if new is None or new.kind != "file" or (old and old.sha256 == new.sha256 and old.records == new.records):
             continue
-        before = content(old.sha256).read_bytes() if old else b""
-        beside = neighbour(change.old, new.name) if change.old and not old else None
-        near = content(beside.sha256).read_bytes() if beside and beside.bytes <= NEIGHBOUR_BYTES else b""
-        yield from cut(content(new.sha256).read_bytes(), before, near)
+        before = content(old.sha256).read_bytes() if old else None
+        yield from cut(new.name, content(new.sha256).read_bytes(), before)

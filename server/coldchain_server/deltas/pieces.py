@@ -8,38 +8,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coldchain.bundle.file_pieces import COPIES, GOES_ON, NEIGHBOURS, RANGE
+from coldchain.bundle.file_pieces import COPIES, GOES_ON, RANGE, WINDOW
 from coldchain.bundle.varint import encode_varints, put_varint, zigzag
-from coldchain_server.deltas.pack import WINDOW_BYTES, column
+from coldchain_server.deltas.pack import column
+from coldchain_server.deltas.windows import Window
 
 GROUP_BYTES = 3 << 20
 PIECE_BYTES = 2 << 20
 OLD_BYTES = 3 << 20
 NEAREST = 16
+WINDOWED_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
 class NewPiece:
-    """A piece to be written: its bytes, the old bytes it may copy from, its neighbour's content, and where it stands."""
+    """A piece to be written: its bytes, the old bytes it may copy from, and where it stands."""
 
+    name: str
     data: bytes
     old: bytes
-    near: bytes
     goes_on: bool = False
     range: tuple[int, int] | None = None
 
 
-def cut(new: bytes, old: bytes, near: bytes) -> Iterator[NewPiece]:
-    """A file as pieces: whole where it fits, otherwise parts, each against the part of the old file at the same place."""
+def cut(name: str, new: bytes, old: bytes | None) -> Iterator[NewPiece]:
+    """A file as pieces: whole where it fits, otherwise parts, each against the part of the old file at the same place.
+
+    A file that comes (old is None) begins with its name.
+    """
+    if old is None:
+        new, old = name.encode() + b"\n" + new, b""
     if len(new) <= PIECE_BYTES and len(old) <= OLD_BYTES:
-        yield NewPiece(new, old, near)
+        yield NewPiece(name, new, old)
         return
     for start in range(0, max(1, len(new)), PIECE_BYTES):
         end = min(start + PIECE_BYTES, len(new))
         place = start * len(old) // max(1, len(new))
         low = max(0, min(place - (OLD_BYTES - PIECE_BYTES) // 2, len(old) - OLD_BYTES))
         length = min(OLD_BYTES, len(old) - low)
-        yield NewPiece(new[start:end], old[low : low + length], near, end < len(new), (low, length) if old else None)
+        yield NewPiece(name, new[start:end], old[low : low + length], end < len(new), (low, length) if old else None)
 
 
 def group(pieces: Iterator[NewPiece]) -> Iterator[list[NewPiece]]:
@@ -47,7 +54,7 @@ def group(pieces: Iterator[NewPiece]) -> Iterator[list[NewPiece]]:
     gathered: list[NewPiece] = []
     room = 0
     for piece in pieces:
-        size = len(piece.data) + len(piece.old) + len(piece.near)
+        size = len(piece.data) + len(piece.old)
         if gathered and room + size > GROUP_BYTES + PIECE_BYTES:
             yield gathered
             gathered, room = [], 0
@@ -60,36 +67,38 @@ def group(pieces: Iterator[NewPiece]) -> Iterator[list[NewPiece]]:
         yield gathered
 
 
-def encode_group(pieces: list[NewPiece]) -> bytes:
-    """The smallest form of a group."""
-    found = []
-    for neighbours in (0, NEIGHBOURS):
-        if neighbours and not any(piece.near for piece in pieces):
-            continue
-        reference = b"".join((piece.near if neighbours else b"") + piece.old for piece in pieces)
-        if len(reference) + sum(len(piece.data) for piece in pieces) > WINDOW_BYTES:
-            reference = reference if not neighbours else b""
-            if neighbours:
-                continue
-        body = b"".join(piece.data for piece in pieces)
-        found.append(_head(pieces, neighbours) + column(body, reference))
-        if any(piece.old for piece in pieces):
-            steps, literals = bytearray(), bytearray()
-            for piece in pieces:
-                copies(piece.old, piece.data, steps, literals)
-            found.append(_head(pieces, neighbours | COPIES) + column(bytes(steps)) + column(bytes(literals), reference))
-            found.append(_head(pieces, neighbours | COPIES) + column(bytes(steps)) + column(bytes(literals)))
+def encode_group(pieces: list[NewPiece], window: Window | None) -> bytes:
+    """The smallest form of a group; ``window`` is what may be offered beside the old files themselves."""
+    body = b"".join(piece.data for piece in pieces)
+    olds = b"".join(piece.old for piece in pieces)
+    plain = [(_head(pieces, 0, None), olds)]
+    # What a window adds hardly shows in a large group, and large files bring their own ranges.
+    if window and len(body) <= WINDOWED_BYTES and not any(piece.range for piece in pieces):
+        plain.append((_head(pieces, WINDOW, window), window.content))
+    found = [head + column(body, reference) for head, reference in plain]
+    if olds:
+        steps, literals = bytearray(), bytearray()
+        for piece in pieces:
+            copies(piece.old, piece.data, steps, literals)
+        packed = column(bytes(steps))
+        for head, reference in plain:
+            found.append(_with_copies(head) + packed + column(bytes(literals), reference))
+        found.append(_with_copies(plain[0][0]) + packed + column(bytes(literals)))
     return min(found, key=len)
 
 
-def _head(pieces: list[NewPiece], flags: int) -> bytes:
+def _with_copies(head: bytes) -> bytes:
+    return bytes([head[0] | COPIES]) + head[1:]
+
+
+def _head(pieces: list[NewPiece], flags: int, window: Window | None) -> bytes:
     out = bytearray([flags])
     put_varint(out, len(pieces))
     for piece in pieces:
         put_varint(out, len(piece.data) << 2 | (GOES_ON if piece.goes_on else 0) | (RANGE if piece.range else 0))
         if piece.range:
             out += encode_varints(list(piece.range))
-    return bytes(out)
+    return bytes(out) + (window.head if window else b"")
 
 
 def copies(old: bytes, new: bytes, steps: bytearray, literals: bytearray) -> None:

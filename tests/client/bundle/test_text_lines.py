@@ -62,7 +62,6 @@ def test_foreign_forms_are_refused() -> None:
         (good, 1),
         (good, 3),
         (good, 0),
-        (bytes([3 << 2]) + plain_column(b"a"), 1),  # no such reference
         (bytes([16]) + plain_column(b"a"), 1),
         (bytes([FRONT]) + plain_column(bytes([1, 0])) + plain_column(b"abcd\nef"), 2),  # shares with nothing
         (bytes([FRONT]) + plain_column(bytes([0, 5])) + plain_column(b"abcd\nef"), 2),  # shares more than there is

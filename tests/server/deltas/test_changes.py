@@ -34,11 +34,14 @@ def test_what_is_written_is_read(history: list[dict[str, bytes | list[bytes]]]) 
 
 
 def test_damage_raises_only_our_error(small: bytes) -> None:
+    good = parse_change_list(small)
     bad = [small[:end] for end in range(len(small))]
     bad += [small[:at] + bytes([small[at] ^ mask]) + small[at + 1 :] for at in range(len(small)) for mask in (1, 128)]
     for data in bad:
-        with pytest.raises((MalformedError, NewerFormatError)):
-            parse_change_list(data)
+        try:
+            assert parse_change_list(data) == good  # some bits of a zstd frame have no meaning
+        except (MalformedError, NewerFormatError):
+            continue
     for data in (b"", b"CCD\x01", small + b"\0", small[:4]):
         with pytest.raises(MalformedError):
             parse_change_list(data)
