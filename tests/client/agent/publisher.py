@@ -1,0 +1,256 @@
+"""A publisher of real releases: bundles encoded by the server's codec, signed roles, manifests; served over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from coldchain.agent.update import Outcome, Settings, update
+from coldchain.bundle.canary import canary_section
+from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
+from coldchain.bundle.manifest import BundleFacts, Manifest, Policy, RegionFacts
+from coldchain.install import trusted
+from coldchain.install.directory import ClientDirectory, Config
+from coldchain_server.deltas.diff import diff_bundles
+from coldchain_server.deltas.encode import encode_delta
+from coldchain_server.web.origin import running
+from tests.client.tuf.repository import Repository, digest
+from tests.server.web.published import MemoryStorage
+
+Contents = Mapping[str, bytes]
+
+
+def kind_of(name: str) -> tuple[Kind, Engine]:
+    return ("file", "yara") if name.endswith(".yar") else ("set", "list" if name.endswith(".list") else "clamav")
+
+
+@dataclass
+class Publisher:
+    """``files`` is the published tree. Releases go to every region alike."""
+
+    folder: Path
+    regions: tuple[str, ...] = ("us", "jp")
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    policy: tuple[Policy, ...] = ()
+    releases: dict[str, dict[int, BundleDescription]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.repository = Repository(regions=self.regions, now=self.now)
+        self.content = self.folder / "content"
+        self.content.mkdir(parents=True)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return self.repository.files
+
+    def store(self, data: bytes) -> Path:
+        path = self.content / digest(data)
+        path.write_bytes(data)
+        return path
+
+    def find(self, sha256: str) -> Path:
+        return self.content / sha256
+
+    def describe(self, region: str, release: int, contents: Contents) -> BundleDescription:
+        every = dict(contents)
+        for engine in sorted({kind_of(name)[1] for name in contents}):
+            made = canary_section(engine, "coldchain", region, "stable", release)
+            if made:
+                every[made[0]] = made[1]
+        sections = []
+        for name, data in sorted(every.items()):
+            kind, engine = kind_of(name)
+            self.store(data)
+            sections.append(Section(name, kind, engine, data.count(b"\n"), len(data), digest(data)))
+        return BundleDescription("coldchain", region, "stable", release, tuple(sections))
+
+    def encode(self, old: BundleDescription | None, new: BundleDescription) -> bytes:
+        out = io.BytesIO()
+        encode_delta(diff_bundles(old, new, self.find), self.find, out)
+        return out.getvalue()
+
+    def publish(self, release: int, contents: Contents, *, share: int = 100, held: bool = False) -> None:
+        """A release for every region, with deltas from every earlier one."""
+        described = {region: self.describe(region, release, contents) for region in self.regions}
+        facts = {
+            region: RegionFacts(BundleFacts(one.digest, one.total_bytes, one.total_records), self.policy)
+            for region, one in described.items()
+        }
+        whole = BundleFacts(digest(b"global"), 1, 1)
+        manifest = Manifest(
+            "coldchain", "stable", release, None, "2026-06-01T09:00:00Z", whole, facts, (), "0.1.0"
+        ).encode()
+        for region, new in described.items():
+            earlier = self.releases.setdefault(region, {})
+            targets = {"full.ccd": self.encode(None, new), "manifest.json": manifest}
+            targets |= {f"from-{number}.ccd": self.encode(old, new) for number, old in earlier.items()}
+            self.sign(region, new, targets)
+            earlier[release] = new
+        self.repository.set_rollout(release, share, held=held)
+        self.repository.publish(*self.regions, "rollout")
+
+    def sign(self, region: str, new: BundleDescription, targets: Mapping[str, bytes]) -> None:
+        """Puts the targets into the tree and into the region's document; the role is not yet published."""
+        document = self.repository.documents[region]
+        document["coldchain"]["channels"]["stable"] = {
+            "release": new.release,
+            "bundle": new.digest,
+            "bytes": new.total_bytes,
+            "records": new.total_records,
+            "manifest": digest(targets["manifest.json"]),
+        }
+        document["targets"] = {}
+        for name, data in targets.items():
+            document["targets"][f"{region}/stable/{name}"] = {"length": len(data), "hashes": {"sha256": digest(data)}}
+            self.files[self.path(data, name, region)] = data
+
+    def path(self, data: bytes, name: str, region: str = "us") -> str:
+        return f"targets/{region}/stable/{digest(data)}.{name}"
+
+    def target(self, name: str, region: str = "us") -> str:
+        """Where the newest target of that name is published."""
+        info = self.repository.documents[region]["targets"][f"{region}/stable/{name}"]
+        return f"targets/{region}/stable/{info['hashes']['sha256']}.{name}"
+
+    def client(self, path: Path, *urls: str, region: str = "us") -> ClientDirectory:
+        """A directory as ``coldchain init`` makes it."""
+        directory = ClientDirectory(path)
+        directory.make()
+        pinned = self.repository.pinned
+        trusted.pin(directory, pinned)
+        directory.write_config(Config("coldchain", region, "stable", hashlib.sha256(pinned).hexdigest(), urls))
+        return directory
+
+    def write(self, folder: Path) -> Path:
+        """The published tree as files."""
+        for name, data in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return folder
+
+    @contextlib.asynccontextmanager
+    async def origin(self) -> AsyncIterator[str]:
+        """The real origin over the tree."""
+        async with running(MemoryStorage(self.files)) as origin:
+            yield origin.url
+
+
+def hashes(*numbers: int) -> bytes:
+    """A hash database of one made-up record for each number."""
+    lines = [f"{digest(str(n).encode())}:{1000 + n}:Win.Trojan.Agent-{n}-0" for n in numbers]
+    return "".join(f"{line}\n" for line in sorted(lines)).encode()
+
+
+FIRST: dict[str, bytes] = {
+    "daily.hsb": hashes(*range(400)),
+    "main.hsb": hashes(*range(1000, 1400)),
+    "rules.yar": b"rule A { condition: true }\nrule B { condition: false }\n",
+}
+SECOND = FIRST | {
+    "daily.hsb": hashes(*range(5, 410)),
+    "rules.yar": b"rule A { condition: true }\nrule C { condition: false }\n",
+}
+THIRD = SECOND | {"daily.hsb": hashes(*range(9, 420))}
+
+Lie = Callable[[web.Request, bytes], "web.StreamResponse | bytes | None"]
+
+
+@dataclass
+class Edge:
+    """A server over the tree that may lie: ``lie`` returns other bytes, a whole response, or None for the truth."""
+
+    files: Mapping[str, bytes]
+    lie: Lie = lambda _request, _data: None
+    log: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.raw_path.lstrip("/")
+        self.log.append((path, {name.lower(): value for name, value in request.headers.items()}))
+        data = self.files.get(path)
+        if data is None:
+            return web.Response(status=404)
+        told = self.lie(request, data)
+        if isinstance(told, web.StreamResponse):
+            return told
+        return web.Response(body=data if told is None else told)
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.log]
+
+
+@contextlib.asynccontextmanager
+async def serving(edge: Edge) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", edge.handle)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    edge.url = f"http://127.0.0.1:{port}"
+    try:
+        yield edge.url
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class Meter:
+    """Counts the bytes that cross a connection, in both directions."""
+
+    up: int = 0
+    down: int = 0
+    sent: bytes = b""
+
+
+@contextlib.asynccontextmanager
+async def metered(url: str) -> AsyncIterator[tuple[str, Meter]]:
+    """A relay on a socket of its own before the server at ``url``."""
+    meter = Meter()
+    port = int(url.rsplit(":", 1)[1])
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", port)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, up: bool) -> None:
+            while data := await source.read(65536):
+                if up:
+                    meter.up += len(data)
+                    meter.sent += data
+                else:
+                    meter.down += len(data)
+                sink.write(data)
+                await sink.drain()
+            sink.close()
+
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(pump(reader, forth, True), pump(back, writer, False))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", meter
+    finally:
+        server.close()
+
+
+def installed(directory: ClientDirectory) -> dict[str, bytes]:
+    """What an engine that is pointed at ``current`` would load."""
+    if not directory.current.exists():
+        return {}
+    return {one.name: one.read_bytes() for one in sorted(directory.current.iterdir()) if one.name != "bundle.json"}
+
+
+async def run(directory: ClientDirectory, *urls: str, **options: object) -> Outcome:
+    return await update(directory, Settings(urls=urls or None, **options))  # type: ignore[arg-type]
