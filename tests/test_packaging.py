@@ -81,7 +81,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory, client_wheel: Path) ->
     (site,) = home.glob("lib/python3*/site-packages")
     with zipfile.ZipFile(client_wheel) as archive:
         archive.extractall(site)
-    import _cffi_backend
+    import _cffi_backend  # type: ignore[import-untyped]  # a compiled module without stubs
     import nacl
     import zstandard
 

@@ -144,5 +144,8 @@ class Client:
 
 @asynccontextmanager
 async def serving(storage: MemoryStorage | None = None, **options: Any) -> AsyncIterator[tuple[Origin, Client]]:
-    async with running(storage if storage is not None else tree(), **options) as origin, await Client.to(origin) as client:
+    async with (
+        running(storage if storage is not None else tree(), **options) as origin,
+        await Client.to(origin) as client,
+    ):
         yield origin, client

@@ -1,0 +1,155 @@
+"""``coldchain-server``: what operators type. Every command has ``--json``, an example in its help, and documented exit codes.
+
+The passphrase of the keys comes from COLDCHAIN_PASSPHRASE or is asked for on a terminal; it is never an argument, because arguments
+are visible to every user of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import coldchain
+from coldchain.errors import ColdchainError, StateError, StorageError
+from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
+from coldchain_server.commands.feeds import feed
+from coldchain_server.commands.keys import keys
+from coldchain_server.commands.options import example, json_option, keyring_of, out, passphrase, run
+from coldchain_server.commands.releases import release
+from coldchain_server.commands.rollouts import rollout
+from coldchain_server.home import DEFAULT_SETTINGS, Home
+from coldchain_server.release.drafts import Draft
+from coldchain_server.signing.ceremony import hold_ceremony
+from coldchain_server.signing.key_files import DEMO, MODERATE
+from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.roles import now_utc
+
+
+class Commands(click.Group):
+    """Turns the project's errors into their exit codes and three lines for a person, or JSON."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; see the class."""
+        try:
+            return super().invoke(ctx)
+        except ColdchainError as error:
+            if "--json" in sys.argv:
+                click.echo(json.dumps(error.as_json(), sort_keys=True))
+            click.echo(f"coldchain-server: {error.explain()}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(coldchain.__version__, prog_name="coldchain-server")
+def main() -> None:
+    """Assemble, sign and serve anti-virus signature bundles as verifiable deltas.
+
+    Exit codes are listed in docs/exit-codes.md.
+    """
+
+
+@main.command(epilog=example("coldchain-server init origin"))
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--product", default="coldchain", show_default=True, help="The product's name in all signed files.")
+@click.option(
+    "--regions", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="A regions.toml to start from."
+)
+@click.option("--demo-keys", is_flag=True, help="Stretch the passphrase cheaply: for demonstrations and tests only.")
+@json_option
+def init(directory: Path, product: str, regions: Path | None, demo_keys: bool, as_json: bool) -> None:
+    """Make an origin in DIRECTORY: settings, regions, and a key ceremony for every role."""
+    home = Home(directory)
+    if home.exists:
+        raise StateError(f"{directory.name} is an origin already", kept="its keys and releases")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        settings = DEFAULT_SETTINGS.replace('# product = "coldchain"', f'product = "{product}"')
+        (directory / "settings.toml").write_text(settings, encoding="utf-8")
+        text = regions.read_text(encoding="utf-8") if regions else DEFAULT_REGIONS
+        (directory / "regions.toml").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{directory.name} cannot be written: {error.strerror}") from error
+    home.settings()
+    names = list(home.regions().regions)
+    keyring = Keyring(home.keys, passphrase(confirm=True))
+    strength = DEMO if demo_keys else MODERATE
+
+    async def ceremony() -> bytes:
+        async with home.catalogue():
+            return await hold_ceremony(keyring, home.storage, names, product=product, now=now_utc(), strength=strength)
+
+    root = run(ceremony())
+    Draft(directory).write(directory / "root.json", root)
+    out(
+        {"home": str(directory), "regions": names, "keys": sorted(keyring.files())},
+        as_json,
+        [
+            f"made {len(keyring.files())} keys and signed version 1 of every role; regions: {' '.join(names)}",
+            f"customers pin {directory.name}/root.json: give it to them on a way of its own",
+            f"carry root-* and targets-* out of {directory.name}/keys, and one approver to another jurisdiction",
+        ],
+    )
+
+
+@main.command(epilog=example("coldchain-server serve origin --port 8080"))
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="TCP port; 0 takes a free one."
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="PEM certificate chain: serve HTTPS.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Its private key, if in a file of its own.",
+)
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics on this port of the loopback address."
+)
+@click.option("--no-sign", is_flag=True, help="Only serve: another process signs the timestamp anew.")
+def serve(
+    directory: Path,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    metrics_port: int | None,
+    no_sign: bool,
+) -> None:
+    """Serve the published tree, and keep its timestamp fresh, until SIGTERM."""
+    from coldchain_server.serve import serve_origin
+
+    home = Home(directory)
+    home.require()
+    serve_origin(
+        home,
+        None if no_sign else keyring_of(home),
+        host=host,
+        port=port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        metrics_port=metrics_port,
+    )
+
+
+@main.command(epilog=example("coldchain-server demo"))
+@click.option(
+    "--directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-run"), show_default=True
+)
+def demo(directory: Path) -> None:
+    """Show the whole journey with the real programs, in under a minute."""
+    from coldchain_server.demo import main as run_demo
+
+    run_demo(directory)
+
+
+for group in (feed, release, rollout, keys):
+    main.add_command(group)

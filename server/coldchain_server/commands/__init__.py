@@ -1,0 +1,1 @@
+"""The commands of ``coldchain-server``, a group to a module."""

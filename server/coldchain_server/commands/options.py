@@ -1,0 +1,73 @@
+"""What all commands share: options, the passphrase, and how answers are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from coldchain.errors import KeyringError
+from coldchain_server.home import Home
+from coldchain_server.signing.keyring import Keyring
+
+T = TypeVar("T")
+PASSPHRASE = "COLDCHAIN_PASSPHRASE"  # noqa: S105  the variable's name
+
+
+def example(text: str) -> str:
+    """The epilogue of a help page."""
+    return f"\b\nExample:\n  {text}"
+
+
+home_option = click.option(
+    "--home",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="COLDCHAIN_HOME",
+    default=Path(),
+    help="The origin's directory (or COLDCHAIN_HOME; else the current one).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+channel_option = click.option("--channel", default="stable", show_default=True, help="The channel.")
+
+
+def passphrase(confirm: bool = False) -> Callable[[], str]:
+    """Asks for the passphrase when it is needed. Raises KeyringError where nobody can be asked."""
+
+    def ask() -> str:
+        found = os.environ.get(PASSPHRASE)
+        if found is not None:
+            return found
+        if not sys.stdin.isatty():
+            raise KeyringError("the keys need their passphrase", todo=f"set {PASSPHRASE}, or run on a terminal")
+        answer: str = click.prompt("Passphrase of the keys", hide_input=True, confirmation_prompt=confirm)
+        return answer
+
+    return ask
+
+
+def keyring_of(home: Home) -> Keyring:
+    """The origin's keyring."""
+    return Keyring(home.keys, passphrase())
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end."""
+    return asyncio.run(work)
+
+
+def out(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """One JSON object, or lines for a person."""
+    click.echo(json.dumps(value, sort_keys=True) if as_json else "\n".join(lines))
+
+
+def say(line: str) -> None:
+    """Progress: on a terminal only."""
+    if sys.stderr.isatty():
+        click.echo(f"  {line}", err=True)

@@ -1,0 +1,180 @@
+"""``coldchain-server release``: build, approve and publish releases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from coldchain.errors import StateError
+from coldchain_server.catalogue.interface import Release
+from coldchain_server.commands.options import (
+    channel_option,
+    example,
+    home_option,
+    json_option,
+    keyring_of,
+    out,
+    run,
+    say,
+)
+from coldchain_server.home import Home
+from coldchain_server.release.approve import approve as approve_release
+from coldchain_server.release.build import build as build_release
+from coldchain_server.release.build import discard as discard_release
+from coldchain_server.release.publish import publish as publish_release
+from coldchain_server.signing.roles import now_utc
+
+
+@click.group()
+def release() -> None:
+    """Build, approve and publish releases."""
+
+
+@release.command("build", epilog=example("coldchain-server release build --home origin"))
+@channel_option
+@click.option("--no-pull", is_flag=True, help="Take the feeds' newest snapshots instead of reading their sources.")
+@home_option
+@json_option
+def release_build(channel: str, no_pull: bool, directory: Path, as_json: bool) -> None:
+    """Build the next release: every region's bundle, deltas, manifest and role. Publishes nothing."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> Any:
+        async with home.catalogue() as catalogue:
+            return await build_release(
+                home, catalogue, keyring_of(home), channel=channel, now=now_utc(), pull_feeds=not no_pull, say=say
+            )
+
+    built = run(work())
+    manifest = built.manifest
+    lines = [f"release {built.number} of {channel}: {manifest.whole.records:,} records, {manifest.whole.bytes:,} bytes"]
+    for name, facts in manifest.regions.items():
+        sizes = built.sizes[name]
+        newest = max((int(file[5:-4]) for file in sizes if file.startswith("from-")), default=None)
+        delta = f", from {newest}: {sizes[f'from-{newest}.ccd']:,}" if newest else ""
+        lines.append(f"  {name:5} {facts.facts.records:,} records; full {sizes['full.ccd']:,} bytes{delta}")
+        lines += [
+            f"        {entry.action} {entry.kind} {entry.name} ({entry.records} records): {entry.reason}"
+            for entry in facts.policy
+        ]
+    lines += ["  nothing changed since the release before"] if built.unchanged else []
+    lines.append(f"next: coldchain-server release approve {built.number}")
+    out({"channel": channel, "release": built.number, "manifest": json.loads(manifest.encode())}, as_json, lines)
+
+
+@release.command("approve", epilog=example("coldchain-server release approve 42 --key approver-1"))
+@click.argument("number", type=click.IntRange(min=1))
+@channel_option
+@click.option("--key", default="", help="The approver's key; by default one at hand that has not signed.")
+@home_option
+@json_option
+def release_approve(number: int, channel: str, key: str, directory: Path, as_json: bool) -> None:
+    """Check a built release and add an approver's signature to every region's role."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> tuple[list[str], bool]:
+        async with home.catalogue() as catalogue:
+            return await approve_release(home, catalogue, keyring_of(home), channel, number, now=now_utc(), key=key)
+
+    signed, complete = run(work())
+    state = "every region has its signatures" if complete else "more signatures are needed"
+    follow = f"next: coldchain-server release publish {number}" if complete else "next: another approver"
+    line = f"release {number} of {channel}: bundles rebuilt and compared, signed by {', '.join(signed)}; {state}"
+    out({"release": number, "channel": channel, "signed": signed, "approved": complete}, as_json, [line, follow])
+
+
+@release.command("publish", epilog=example("coldchain-server release publish 42 --share 10"))
+@click.argument("number", type=click.IntRange(min=1))
+@channel_option
+@click.option(
+    "--share", type=click.IntRange(0, 100), default=100, show_default=True, help="Percent of endpoints at first."
+)
+@home_option
+@json_option
+def release_publish(number: int, channel: str, share: int, directory: Path, as_json: bool) -> None:
+    """Publish an approved release in every region."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> Any:
+        async with home.catalogue() as catalogue:
+            return await publish_release(home, catalogue, keyring_of(home), channel, number, now=now_utc(), share=share)
+
+    manifest = run(work())
+    regions = sorted(manifest.regions)
+    line = f"release {number} of {channel} is published in {', '.join(regions)} for {share} % of endpoints"
+    out(
+        {"release": number, "channel": channel, "regions": regions, "share": share, "manifest": manifest.digest},
+        as_json,
+        [line],
+    )
+
+
+@release.command("discard", epilog=example("coldchain-server release discard 42"))
+@click.argument("number", type=click.IntRange(min=1))
+@channel_option
+@home_option
+@json_option
+def release_discard(number: int, channel: str, directory: Path, as_json: bool) -> None:
+    """Give up a release that is not published. Its number is not used again."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> None:
+        async with home.catalogue() as catalogue:
+            await discard_release(home, catalogue, channel, number, now=now_utc())
+
+    run(work())
+    out(
+        {"release": number, "channel": channel, "state": "discarded"},
+        as_json,
+        [f"release {number} of {channel} is given up"],
+    )
+
+
+@release.command("list", epilog=example("coldchain-server release list"))
+@channel_option
+@home_option
+@json_option
+def release_list(channel: str, directory: Path, as_json: bool) -> None:
+    """Show the releases of a channel."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> list[Release]:
+        async with home.catalogue() as catalogue:
+            return await catalogue.releases(channel)
+
+    found = run(work())
+    lines = [f"{one.number:6} {one.state:10} {one.changed}  manifest {one.manifest[:16]}" for one in found]
+    rows = [
+        {"release": one.number, "state": one.state, "created": one.created, "manifest": one.manifest} for one in found
+    ]
+    out({"channel": channel, "releases": rows}, as_json, lines or [f"{channel} has no release yet"])
+
+
+@release.command("show", epilog=example("coldchain-server release show 42"))
+@click.argument("number", type=click.IntRange(min=1))
+@channel_option
+@home_option
+@json_option
+def release_show(number: int, channel: str, directory: Path, as_json: bool) -> None:
+    """Show a release's manifest."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> Release | None:
+        async with home.catalogue() as catalogue:
+            return await catalogue.release(channel, number)
+
+    found = run(work())
+    if found is None:
+        raise StateError(f"there is no release {number} of {channel}", todo="coldchain-server release list")
+    manifest = json.loads(home.content.get(found.manifest))
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    out({"state": found.state, "manifest": manifest}, as_json, [f"release {number} of {channel}: {found.state}", text])

@@ -1,0 +1,137 @@
+"""The origin's directory, and its settings.
+
+::
+
+    HOME/settings.toml     product, channels and how long things are kept (all with defaults; see :class:`Settings`)
+    HOME/regions.toml      the regions and their policies
+    HOME/root.json         root version 1, which customers pin
+    HOME/keys/             encrypted key files; carry the offline ones away
+    HOME/catalogue.sqlite  feeds, snapshots, releases
+    HOME/content/          files by SHA-256: snapshots' files, sections, descriptions, manifests
+    HOME/changes/          change lists between consecutive releases, by channel and region
+    HOME/drafts/           releases that are built and not yet published
+    HOME/lint/             earlier results of checks; may be deleted
+    HOME/public/           the published tree: what the origin serves, and any other web server could
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from coldchain.bundle.description import check_token
+from coldchain.errors import MalformedError, StateError, StorageError, UsageError
+from coldchain_server.assembly.regions import Regions, load_regions
+from coldchain_server.catalogue.interface import Catalogue
+from coldchain_server.catalogue.sqlite import SqliteCatalogue
+from coldchain_server.storage.content import ContentStore
+from coldchain_server.storage.directory import DirectoryStorage
+
+DEFAULT_SETTINGS: Final = """\
+# Settings of this origin; what stands here as a comment is the default.
+# product = "coldchain"
+# channels = ["stable", "early"]
+# recent_deltas = 16           # deltas from this many releases before, and from powers of two further back
+# keep_generations = 8         # published releases whose files stay after newer ones came
+# timestamp_hours = 4          # the timestamp is signed anew this often while the origin serves (it lives 36 hours)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``settings.toml``. Product and channels never change once endpoints follow them."""
+
+    product: str = "coldchain"
+    channels: tuple[str, ...] = ("stable", "early")
+    recent_deltas: int = 16
+    keep_generations: int = 8
+    timestamp_hours: int = 4
+
+
+def load_settings(text: str) -> Settings:
+    """Reads ``settings.toml`` strictly. Raises UsageError for anything unknown or out of range."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"settings.toml: {error}") from error
+    known = {one.name for one in fields(Settings)}
+    if unknown := sorted(set(document) - known):
+        raise UsageError(f"settings.toml: unknown key {unknown[0]!r}", todo="keys are " + ", ".join(sorted(known)))
+    if "channels" in document and isinstance(document["channels"], list):
+        document["channels"] = tuple(document["channels"])
+    settings = Settings(**document)
+    try:
+        for token in (settings.product, *settings.channels):
+            check_token(token, "product or channel")
+    except (MalformedError, TypeError) as error:
+        raise UsageError(f"settings.toml: {error}") from error
+    numbers = {"recent_deltas": (1, 256), "keep_generations": (1, 1000), "timestamp_hours": (1, 24)}
+    for name, (least, most) in numbers.items():
+        value = getattr(settings, name)
+        if type(value) is not int or not least <= value <= most:
+            raise UsageError(f"settings.toml: {name} is a number from {least} to {most}")
+    if not settings.channels:
+        raise UsageError("settings.toml: there must be a channel")
+    return settings
+
+
+class Home:
+    """Paths below the origin's directory, and what is opened from them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.public = directory / "public"
+        self.keys = directory / "keys"
+        self.drafts = directory / "drafts"
+        self.changes = directory / "changes"
+        self.lint = directory / "lint"
+        self.content = ContentStore(directory / "content")
+        self.storage = DirectoryStorage(self.public)
+
+    @property
+    def exists(self) -> bool:
+        """Whether ``init`` has been here."""
+        return (self.directory / "root.json").is_file()
+
+    def require(self) -> None:
+        """Raises StateError where ``init`` has not been."""
+        if not self.exists:
+            raise StateError(
+                f"{self.directory.name or '.'} is not an origin's directory",
+                todo="coldchain-server init DIR makes one; --home or COLDCHAIN_HOME names it",
+            )
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.directory / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"{name} cannot be read: {error}") from error
+
+    def settings(self) -> Settings:
+        """The settings, read anew."""
+        return load_settings(self._text("settings.toml"))
+
+    def regions(self) -> Regions:
+        """The regions, read anew."""
+        return load_regions(self._text("regions.toml"))
+
+    def draft(self, channel: str, number: int) -> Path:
+        """Where the files of a release that is not published yet are."""
+        return self.drafts / f"{channel}-{number}"
+
+    def change_list(self, channel: str, region: str, older: int, newer: int) -> Path:
+        """Where the changes between two consecutive published releases are."""
+        return self.changes / channel / region / f"{older}-{newer}.cch"
+
+    @asynccontextmanager
+    async def catalogue(self) -> AsyncIterator[Catalogue]:
+        """The catalogue, open until the block ends."""
+        opened = await SqliteCatalogue.open(self.directory / "catalogue.sqlite")
+        try:
+            yield opened
+        finally:
+            await opened.close()

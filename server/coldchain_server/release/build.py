@@ -1,0 +1,310 @@
+"""Building a release: from the feeds' snapshots to a draft with every region's bundle, deltas, manifest and role.
+
+The assembler's key signs each region role here (one of the two signatures a client asks for); an approver adds the second
+(:mod:`.approve`). Nothing is published: the published tree is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import coldchain
+from coldchain.bundle.description import BundleDescription
+from coldchain.bundle.manifest import BundleFacts, FeedFacts, GateCheck, Manifest, Policy, RegionFacts
+from coldchain.errors import LintError, StateError
+from coldchain_server.assembly.assemble import AssembledBundle, assemble
+from coldchain_server.assembly.regions import GLOBAL, Regions
+from coldchain_server.assembly.sections import PreparedSection
+from coldchain_server.catalogue.interface import Bundle, Catalogue, Release
+from coldchain_server.deltas.changes import BundleChange
+from coldchain_server.deltas.diff import diff_bundles
+from coldchain_server.feeds.lint import LintReport
+from coldchain_server.feeds.pull import checked_again, pull
+from coldchain_server.home import Home
+from coldchain_server.release.bundle_files import Source, load_description, write_bundle_files
+from coldchain_server.release.drafts import Draft
+from coldchain_server.release.publish import reconcile
+from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.roles import ChannelFacts, RoleState, add_signature, load_state, next_region_role
+
+ASSEMBLER: Final = "assembler"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished draft."""
+
+    channel: str
+    number: int
+    manifest: Manifest
+    reports: tuple[LintReport, ...]
+    sizes: Mapping[str, Mapping[str, int]]
+    """Region -> file name -> bytes."""
+    unchanged: bool
+    """No section differs from the release before."""
+
+
+def utc_text(moment: datetime) -> str:
+    """``2026-11-24T02:00:00Z``."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def build(
+    home: Home,
+    catalogue: Catalogue,
+    keyring: Keyring,
+    *,
+    channel: str,
+    now: datetime,
+    pull_feeds: bool = True,
+    say: Say = lambda _: None,
+) -> Built:
+    """Builds the channel's next release.
+
+    Args:
+        home: the origin.
+        catalogue: gets the release once its draft is durable.
+        keyring: must hold the assembler's key.
+        channel: which channel.
+        now: the time of creation and signing.
+        pull_feeds: read the feeds' sources anew; otherwise take their newest snapshots.
+        say: told what happens, a line at a time.
+
+    Raises:
+        StateError: there is no feed, or an unpublished release of this channel waits.
+        LintError: a feed is refused.
+        BusyError: another publisher is at work.
+    """
+    settings, regions = home.settings(), home.regions()
+    if channel not in settings.channels:
+        raise StateError(f"there is no channel {channel!r}", todo="channels are " + ", ".join(settings.channels))
+    async with catalogue.publisher():
+        state = await load_state(home.storage)
+        await reconcile(home, catalogue, state, now=now)
+        await _nothing_waits(catalogue, channel)
+        for region in regions.regions:
+            state.keyids(region)  # a region without a role: say so before the work, not after
+        reports, feeds = await _feeds(home, catalogue, now, pull_feeds, say)
+        sections = [section for report in reports for section in report.sections]
+        number = await catalogue.next_number(channel)
+        draft = Draft(home.draft(channel, number))
+        draft.remove()
+        bundles = _assemble(home, regions, sections, settings.product, channel, number)
+        history = await _history(catalogue, channel, [GLOBAL, *regions.regions])
+        files, changes = {}, {}
+        for region in regions.regions:
+            say(f"region {region}: bundle and deltas")
+            written = write_bundle_files(
+                home,
+                draft,
+                channel,
+                region,
+                bundles[region].description,
+                history[region],
+                recent=settings.recent_deltas,
+            )
+            files[region], changes[region] = written
+        changes[GLOBAL] = _change(home, history[GLOBAL], bundles[GLOBAL].description)
+        previous = [release for release in await catalogue.releases(channel) if release.state == "published"]
+        manifest = Manifest(
+            product=settings.product,
+            channel=channel,
+            release=number,
+            previous=previous[-1].manifest if previous else None,
+            created=utc_text(now),
+            whole=_facts(bundles[GLOBAL].description),
+            regions={name: _region_facts(bundles[name]) for name in regions.regions},
+            feeds=feeds,
+            assembler=coldchain.__version__,
+            changes=_counts(changes),
+            gate=(_lint_check(reports),),
+        )
+        data = manifest.encode()
+        draft.write(draft.directory / "manifest.json", data)
+        home.content.put(data)
+        _sign_roles(draft, state, keyring, manifest, len(data), files, now)
+        created = utc_text(now)
+        await catalogue.put_release(
+            Release(channel, number, "built", manifest.digest, created, created),
+            [_row(channel, number, name, bundle.description) for name, bundle in bundles.items()],
+        )
+    sizes = {region: {name: length for name, (length, _) in found.items()} for region, found in files.items()}
+    return Built(channel, number, manifest, tuple(reports), sizes, bool(previous) and not manifest.changes[GLOBAL])
+
+
+async def _nothing_waits(catalogue: Catalogue, channel: str) -> None:
+    for release in await catalogue.releases(channel):
+        if release.state in ("built", "approved"):
+            raise StateError(
+                f"release {release.number} of {channel} is {release.state} and not published",
+                todo=f"approve and publish it, or: coldchain-server release discard {release.number}",
+            )
+
+
+async def _feeds(
+    home: Home, catalogue: Catalogue, now: datetime, pull_feeds: bool, say: Say
+) -> tuple[list[LintReport], tuple[FeedFacts, ...]]:
+    reports, facts = [], []
+    known = await catalogue.feeds()
+    if not known:
+        raise StateError("there is no feed yet", todo="coldchain-server feed add NAME PATH --kind KIND")
+    for feed in known:
+        if pull_feeds:
+            await pull(home, catalogue, feed, taken=utc_text(now))
+    for feed in await catalogue.feeds():
+        snapshot, report = checked_again(home, feed)
+        say(f"feed {feed.name}: {report.records:,} records in {len(report.sections)} sections")
+        facts.append(FeedFacts(feed.name, feed.snapshot, len(snapshot.files), report.records, report.reasons))
+        reports.append(report)
+    return reports, tuple(facts)
+
+
+def _assemble(
+    home: Home, regions: Regions, sections: Sequence[PreparedSection], product: str, channel: str, number: int
+) -> dict[str, AssembledBundle]:
+    made = {}
+    for region in (GLOBAL, *regions.regions):
+        made[region] = assemble(
+            sections,
+            regions,
+            region,
+            product=product,
+            channel=channel,
+            release=number,
+            content=home.content.get,
+            store=home.content.put,
+        )
+        home.content.put(made[region].description.encode())
+    return made
+
+
+async def _history(catalogue: Catalogue, channel: str, regions: Sequence[str]) -> dict[str, list[Source]]:
+    """Per region, the published releases that had a bundle for it, oldest first."""
+    history: dict[str, list[Source]] = {region: [] for region in regions}
+    for release in await catalogue.releases(channel):
+        if release.state != "published":
+            continue
+        for bundle in await catalogue.bundles(channel, release.number):
+            if bundle.region in history:
+                history[bundle.region].append(Source(release.number, bundle.digest))
+    return history
+
+
+def _change(home: Home, history: Sequence[Source], new: BundleDescription) -> BundleChange | None:
+    if not history:
+        return None
+    return diff_bundles(load_description(home.content, history[-1].digest), new, home.content)
+
+
+def _counts(changes: Mapping[str, BundleChange | None]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Per section (added, removed): all of the global bundle's, and of a region's those that differ from them."""
+    counted = {region: _section_counts(change) if change else {} for region, change in changes.items()}
+    whole = counted.pop(GLOBAL)
+    found = {GLOBAL: whole}
+    for region, sections in counted.items():
+        names = sorted({*sections, *whole})
+        differing = {name: sections.get(name, (0, 0)) for name in names if sections.get(name) != whole.get(name)}
+        if differing:
+            found[region] = differing
+    return found
+
+
+def _section_counts(change: BundleChange) -> dict[str, tuple[int, int]]:
+    counts = {}
+    old = {section.name: section for section in change.old.sections} if change.old else {}
+    new = {section.name: section for section in change.new.sections}
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if name.startswith("coldchain-canary.") or (before and after and before.sha256 == after.sha256):
+            continue
+        listed = change.sets.get(name)
+        if listed is not None:
+            counts[name] = (len(listed.added), len(listed.removed))
+        elif before is None or after is None:
+            counts[name] = (after.records if after else 0, before.records if before else 0)
+        else:
+            counts[name] = (1, 1)
+    return counts
+
+
+def _facts(description: BundleDescription) -> BundleFacts:
+    return BundleFacts(description.digest, description.total_bytes, description.total_records)
+
+
+def _region_facts(bundle: AssembledBundle) -> RegionFacts:
+    policy = tuple(
+        Policy(one.entry.action, one.entry.kind, one.entry.name, one.entry.reason, one.records)
+        for one in bundle.applied
+    )
+    return RegionFacts(_facts(bundle.description), policy)
+
+
+def _lint_check(reports: Sequence[LintReport]) -> GateCheck:
+    records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
+    flags = sum(len(report.flags) for report in reports)
+    detail = f"{records} records good, {skipped} left out as bad, {flags} flagged for a person"
+    return GateCheck("lint", "passed", detail)
+
+
+def _sign_roles(
+    draft: Draft,
+    state: RoleState,
+    keyring: Keyring,
+    manifest: Manifest,
+    manifest_bytes: int,
+    files: Mapping[str, Mapping[str, tuple[int, str]]],
+    now: datetime,
+) -> None:
+    for region, facts in manifest.regions.items():
+        prefix = f"{region}/{manifest.channel}"
+        targets = {f"{prefix}/{name}": found for name, found in files[region].items()}
+        targets[f"{prefix}/manifest.json"] = (manifest_bytes, manifest.digest)
+        whole = facts.facts
+        channel = ChannelFacts(manifest.release, whole.bundle, whole.bytes, whole.records, manifest.digest, targets)
+        role = next_region_role(state.delegated[region], manifest.channel, channel, now)
+        keyids, _ = state.keyids(region)
+        for signer in keyring.signers(keyids, 1, f"role {region}", prefer=ASSEMBLER):
+            add_signature(role, signer)
+        draft.put_role(region, role)
+
+
+def _row(channel: str, number: int, region: str, description: BundleDescription) -> Bundle:
+    return Bundle(channel, number, region, description.digest, description.total_bytes, description.total_records)
+
+
+async def discard(home: Home, catalogue: Catalogue, channel: str, number: int, *, now: datetime) -> None:
+    """Gives up a release that is not published; its number is not used again. Raises StateError when it is published."""
+    async with catalogue.publisher():
+        await reconcile(home, catalogue, await load_state(home.storage), now=now)
+        await catalogue.set_state(channel, number, "discarded", utc_text(now))
+        Draft(home.draft(channel, number)).remove()
+
+
+async def preview(home: Home, catalogue: Catalogue, channel: str, region: str) -> AssembledBundle:
+    """The bundle a region would get now, from the feeds' newest snapshots; nothing is signed or remembered.
+
+    Raises:
+        StateError: no such region.
+        LintError: a feed is refused, or nothing is left for the region.
+    """
+    regions = home.regions()
+    if region not in regions.regions and region != GLOBAL:
+        raise StateError(f"there is no region {region!r}", todo="regions are " + ", ".join(regions.regions))
+    sections = [section for feed in await catalogue.feeds() for section in checked_again(home, feed)[1].sections]
+    if not sections:
+        raise LintError("there is nothing to assemble", todo="coldchain-server feed add NAME PATH --kind KIND")
+    number = await catalogue.next_number(channel)
+    return assemble(
+        sections,
+        regions,
+        region,
+        product=home.settings().product,
+        channel=channel,
+        release=number,
+        content=home.content.get,
+        store=home.content.put,
+    )

@@ -1,0 +1,178 @@
+"""Publishing: blobs, then region roles and rollout, snapshot, and last the timestamp. Before it, endpoints see the old release whole.
+
+The timestamp is the moment of publishing. What comes after it (the catalogue's row, the change lists' place, the draft's removal) is
+mended by :func:`reconcile` at the next start when the process dies in between; what came before it is written again by the next try.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tuf.api.metadata import Metadata, Targets
+
+from coldchain import canonical
+from coldchain.bundle.manifest import Manifest
+from coldchain.errors import ApprovalError, StateError, StorageError
+from coldchain_server.catalogue.interface import Catalogue, Release
+from coldchain_server.feeds.snapshots import parse_snapshot
+from coldchain_server.home import Home
+from coldchain_server.release.drafts import Draft
+from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state, rollout_role, sign
+from coldchain_server.signing.rotation import publish_roles, role_signers
+
+
+async def publish(
+    home: Home, catalogue: Catalogue, keyring: Keyring, channel: str, number: int, *, now: datetime, share: int = 100
+) -> Manifest:
+    """Publishes an approved release in every region.
+
+    Args:
+        home: the origin.
+        catalogue: moves the release to ``published``.
+        keyring: must hold the keys of rollout, snapshot and timestamp.
+        channel: of the release.
+        number: of the release.
+        now: the time of signing.
+        share: of endpoints in each region that may apply it at once, 0 to 100 percent.
+
+    Raises:
+        ApprovalError: too few approvals.
+        StateError: not an approved release, or its roles were overtaken by others.
+        VerificationError: a client would refuse the outcome; nothing was published.
+    """
+    async with catalogue.publisher():
+        home.storage.sweep()
+        state = await load_state(home.storage)
+        await reconcile(home, catalogue, state, now=now)
+        release = await _approved(catalogue, channel, number)
+        draft = Draft(home.draft(channel, number))
+        manifest, data = draft.manifest()
+        roles = {region: draft.role(region) for region in manifest.regions}
+        _check_roles(state, roles, release)
+        for region, role in roles.items():
+            await _put_targets(home, draft, region, channel, role)
+        await _put_snapshots(home, manifest)
+        home.content.put(data)
+        facts = state.rollout()
+        for region in manifest.regions:
+            entry: canonical.Object = {"release": number, "share": share, "held": False}
+            facts = {**facts, region: {**_channels(facts, region), channel: entry}}
+        rollout = rollout_role(state.delegated[ROLLOUT].signed.version + 1, facts, now)
+        sign(rollout, role_signers(state, keyring, ROLLOUT))
+        await publish_roles(state, keyring, home.storage, {**roles, ROLLOUT: rollout}, now)
+        await _finish(home, catalogue, release, now)
+        await prune(home, channel, list(manifest.regions), home.settings().keep_generations)
+    return manifest
+
+
+def _channels(facts: Mapping[str, Any], region: str) -> canonical.Object:
+    found: canonical.Object = dict(facts.get(region, {}))
+    return found
+
+
+async def _approved(catalogue: Catalogue, channel: str, number: int) -> Release:
+    release = await catalogue.release(channel, number)
+    if release is None:
+        raise StateError(f"there is no release {number} of {channel}", todo="coldchain-server release list")
+    if release.state == "built":
+        raise ApprovalError(
+            f"release {number} of {channel} is not approved",
+            kept="the releases published before",
+            todo=f"coldchain-server release approve {number}",
+        )
+    if release.state != "approved":
+        raise StateError(f"release {number} of {channel} is {release.state}", todo="coldchain-server release list")
+    return release
+
+
+def _check_roles(state: RoleState, roles: Mapping[str, Metadata[Targets]], release: Release) -> None:
+    for region, role in roles.items():
+        if role.signed.version != state.delegated[region].signed.version + 1:
+            raise StateError(
+                f"the role of region {region} moved on since release {release.number} was built",
+                kept="the releases published before",
+                todo=f"coldchain-server release discard {release.number}, and build again",
+            )
+
+
+async def _put_targets(home: Home, draft: Draft, region: str, channel: str, role: Metadata[Targets]) -> None:
+    """Content-addressed names, as consistent snapshots ask for: ``targets/us/stable/<sha256>.full.ccd``."""
+    prefix = f"{region}/{channel}/"
+    for path, target in role.signed.targets.items():
+        if path.startswith(prefix):
+            name = path.removeprefix(prefix)
+            file = draft.directory / name if name == "manifest.json" else draft.target(region, name)
+            await home.storage.put(f"targets/{prefix}{target.hashes['sha256']}.{name}", file)
+
+
+async def _put_snapshots(home: Home, manifest: Manifest) -> None:
+    """The feeds' snapshots and their files, so that anyone can build the release again."""
+    for feed in manifest.feeds:
+        snapshot = parse_snapshot(home.content.get(feed.snapshot))
+        for file in snapshot.files:
+            await home.storage.put(f"snapshots/{file.sha256}", home.content(file.sha256))
+        await home.storage.put(f"snapshots/{feed.snapshot}", home.content(feed.snapshot))
+
+
+async def _finish(home: Home, catalogue: Catalogue, release: Release, now: datetime) -> None:
+    """After the timestamp: change lists to their place, then the row, then the draft may go."""
+    draft = Draft(home.draft(release.channel, release.number))
+    published = [one for one in await catalogue.releases(release.channel) if one.state == "published"]
+    if published:
+        for source in sorted((draft.directory / "changes").glob("*.cch")):
+            target = home.change_list(release.channel, source.stem, published[-1].number, release.number)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                source.replace(target)
+    await catalogue.set_state(release.channel, release.number, "published", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    draft.remove()
+
+
+async def reconcile(home: Home, catalogue: Catalogue, state: RoleState, *, now: datetime) -> None:
+    """Marks an approved release as published when the signed tree says that it is, and sweeps drafts nobody knows.
+
+    The caller holds the publisher's lock.
+    """
+    known = set()
+    for channel in home.settings().channels:
+        for release in await catalogue.releases(channel):
+            if release.state == "approved" and _is_out(state, release):
+                await _finish(home, catalogue, release, now)
+            elif release.state in ("built", "approved"):
+                known.add(home.draft(channel, release.number).name)
+    for path in sorted(home.drafts.glob("*")):
+        if path.name not in known:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_out(state: RoleState, release: Release) -> bool:
+    facts = [state.channel(region, release.channel) for region in state.delegated if region != ROLLOUT]
+    return any(one is not None and one["manifest"] == release.manifest for one in facts)
+
+
+async def prune(home: Home, channel: str, regions: Sequence[str], generations: int) -> list[str]:
+    """Deletes bundle files that none of the last ``generations`` versions of their region's role names; returns their paths.
+
+    Endpoints in the middle of an update, and those behind a cache, still find what their role names.
+    """
+    gone = []
+    for region in regions:
+        named: set[str] = set()
+        roles = [path async for path in home.storage.list("metadata/") if path.endswith(f".{region}.json")]
+        versions = sorted(int(path.split("/")[1].split(".")[0]) for path in roles)
+        for version in versions[-generations:]:
+            role = Metadata[Targets].from_bytes(await home.storage.get(f"metadata/{version}.{region}.json"))
+            for path, target in role.signed.targets.items():
+                directory, _, name = path.rpartition("/")
+                named.add(f"targets/{directory}/{target.hashes['sha256']}.{name}")
+        async for path in home.storage.list(f"targets/{region}/{channel}/"):
+            if path not in named:
+                with contextlib.suppress(StorageError):  # one more file on the disk is no reason to fail a publish
+                    await home.storage.delete(path)
+                    gone.append(path)
+    return gone

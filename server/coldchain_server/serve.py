@@ -1,0 +1,93 @@
+"""``coldchain-server serve``: the origin's web room together with the re-signing of what expires."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from coldchain.errors import BusyError, StorageError
+from coldchain_server.home import Home
+from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.roles import load_state, now_utc
+from coldchain_server.signing.rotation import expiring, renew
+from coldchain_server.web import origin
+from coldchain_server.web.json_log import log_as_json
+
+_log = logging.getLogger("coldchain.signing")
+LOOK_SECONDS = 60.0
+
+
+def serve_origin(
+    home: Home,
+    keyring: Keyring | None,
+    *,
+    host: str,
+    port: int,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    metrics_port: int | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        home: the origin.
+        keyring: signs rollout, snapshot and timestamp anew; None leaves that to another process.
+        host: address to listen on.
+        port: TCP port, 0 for a free one.
+        tls_cert: PEM file with the certificate chain.
+        tls_key: PEM file with its key.
+        metrics_port: port of ``/metrics`` on the loopback address.
+
+    Raises:
+        KeyringError: an online key is not here, or the passphrase is wrong.
+        StorageError: the address cannot be listened on.
+    """
+    log_as_json(sys.stderr)
+    settings = home.settings()
+
+    async def keep_fresh() -> None:
+        assert keyring is not None
+        while True:
+            await renew_once(home, keyring, settings.timestamp_hours * 3600.0)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def serving() -> None:
+        if keyring is not None:
+            state = await load_state(home.storage)
+            for role in ("snapshot", "timestamp", "rollout"):
+                keyids, threshold = state.keyids(role)
+                keyring.signers(keyids, threshold, f"role {role}")  # a wrong passphrase shows now, not in some hours
+        await origin.serve(
+            home.storage,
+            host,
+            port,
+            background=[keep_fresh] if keyring is not None else [],
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            metrics_port=metrics_port,
+        )
+
+    try:
+        origin.run(serving())
+    except OSError as error:
+        raise StorageError(
+            f"cannot serve on {host}:{port}: {error.strerror or error}", todo="take another --port"
+        ) from error
+
+
+async def renew_once(home: Home, keyring: Keyring, every: float) -> list[str]:
+    """Signs anew what is due; returns the roles. A publisher at work is not waited for: the next look comes soon."""
+    async with home.catalogue() as catalogue:
+        try:
+            async with catalogue.publisher():
+                state = await load_state(home.storage)
+                signed = await renew(state, keyring, home.storage, now=now_utc(), every=every)
+        except BusyError:
+            return []
+    if signed:
+        _log.info("signed anew", extra={"roles": " ".join(signed)})
+    for sentence in expiring(state, now_utc()):
+        _log.warning(sentence)
+    return signed
