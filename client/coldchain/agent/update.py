@@ -293,7 +293,7 @@ class _Update:
 
     async def _refresh(self, source: Source) -> TrustedSet:
         files = trusted.stored(self.directory, self.config, self.limits)
-        steps = refresh(files, self.now, trusted.roles(self.config), self.limits)
+        steps = refresh(files, self.now, trusted.roles(self.config), self.limits, trusted.role_check(self.config))
         data: bytes | None = None
         while True:
             try:

@@ -22,8 +22,8 @@ from coldchain.install import durable
 from coldchain.install.directory import ClientDirectory, Config, read_file
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import Metadata, max_bytes
-from coldchain.tuf.trusted_set import TrustedSet, pinned_root
-from coldchain.verify import ROLLOUT_ROLE
+from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, pinned_root
+from coldchain.verify import ROLLOUT_ROLE, says_who_it_is
 
 MANIFEST = "manifest.json"
 _ROOT = re.compile(r"([1-9][0-9]{0,8})\.root\.json\Z")
@@ -33,6 +33,11 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)  # before every expiry, so that a 
 def roles(config: Config) -> list[str]:
     """The delegated roles this endpoint follows, in the order they are verified."""
     return [config.region, ROLLOUT_ROLE]
+
+
+def role_check(config: Config) -> RoleCheck:
+    """What every delegated role must say of itself before it is believed or kept."""
+    return lambda role: says_who_it_is(role, config.product)
 
 
 def stored(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> dict[str, bytes]:
@@ -70,7 +75,7 @@ def recall(
     for name in names:
         if f"{name}.json" not in files:
             raise NotInstalledError(f"no {name}.json is kept yet", todo="run `coldchain update`")
-    trusted = TrustedSet(files["root.json"], now or _BEGINNING, limits)
+    trusted = TrustedSet(files["root.json"], now or _BEGINNING, limits, role_check(config))
     trusted.check_root_time()
     trusted.update_timestamp(files["timestamp.json"])
     trusted.update_snapshot(files["snapshot.json"])

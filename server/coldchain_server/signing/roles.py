@@ -32,6 +32,7 @@ from coldchain import canonical
 from coldchain.errors import StateError, StorageError
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
+from coldchain.verify import says_who_it_is
 from coldchain_server.signing.nacl_signer import register
 from coldchain_server.storage.interface import Storage
 
@@ -231,7 +232,7 @@ async def check_as_client(
         return await storage.get(path) if await storage.stat(path) is not None else None
 
     pinned = await get("metadata/1.root.json")
-    steps = refresh({"root.json": pinned or b""}, now, list(roles))
+    steps = refresh({"root.json": pinned or b""}, now, list(roles), check=says_who_it_is)
     answer: bytes | None = None
     while True:
         try:
