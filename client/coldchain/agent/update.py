@@ -222,7 +222,7 @@ class _Update:
             if stale is None:
                 raise
             raise stale from error
-        self.state = replace(self.state, last_success=self.now)
+        self.state = replace(self.state, last_success=self.now, good_until=trusted.good_until(found, self.config))
         self.directory.write_state(self.state)
         return found
 
@@ -230,12 +230,8 @@ class _Update:
         """What a failure to fetch means once the metadata that is kept has expired; None before that."""
         if self.old is None:
             return None
-        try:
-            found = trusted.recall(trusted.stored(self.directory, self.config, self.limits), self.config)
-        except ColdchainError:
-            return None
-        until = trusted.good_until(found, self.config)
-        if until > self.now:
+        until = trusted.known_good_until(self.directory, self.config, self.limits)
+        if until is None or until > self.now:
             return None
         return StaleError(
             f"no fresh metadata since {until:%Y-%m-%d %H:%M} UTC: {error.what}",

@@ -149,11 +149,9 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:
-    try:
-        kept = trusted.recall(trusted.stored(directory, config, limits), config, limits=limits)
-    except ColdchainError as error:
-        return f"fresh: unknown, {error.what}"
-    until = trusted.good_until(kept, config)
+    until = trusted.known_good_until(directory, config, limits)
+    if until is None:
+        return "fresh: unknown, there is no metadata; run `coldchain update`"
     if until > now:
         return f"fresh: the metadata in force is good until {until:%Y-%m-%d %H:%M} UTC"
     return f"STALE: the metadata in force expired at {until:%Y-%m-%d %H:%M} UTC; run `coldchain update`"

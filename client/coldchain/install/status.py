@@ -85,10 +85,10 @@ def status(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) -
     config = directory.config()
     version = versions.linked(directory, directory.current)
     previous = versions.linked(directory, directory.previous)
-    until, offered, rollout = None, None, "nothing is known yet"
+    until = trusted.known_good_until(directory, config, limits)
+    offered, rollout = None, "nothing is known yet"
     try:
         kept = trusted.recall(trusted.stored(directory, config, limits), config, limits=limits)
-        until = trusted.good_until(kept, config)
         role = kept.role(config.region)
         offered = region_release(role, config.region, config.channel, product=config.product, limits=limits).release
         state = rollout_state(kept.role("rollout"), config.region, config.channel)

@@ -90,6 +90,17 @@ def good_until(trusted: TrustedSet, config: Config) -> datetime:
     return min(one.expires for one in [*every, *map(trusted.role, roles(config))])
 
 
+def known_good_until(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> datetime | None:
+    """When the newest complete metadata expires; None when there never was any.
+
+    A refresh that was refused half way leaves files of two ages. Then what the last good check found is the answer.
+    """
+    try:
+        return good_until(recall(stored(directory, config, limits), config, limits=limits), config)
+    except ColdchainError:
+        return directory.state().good_until
+
+
 def pin(directory: ClientDirectory, data: bytes, limits: Limits = LIMITS) -> Metadata:
     """Makes ``data`` the root everything hangs on. The lock must be held.
 
