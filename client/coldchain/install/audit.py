@@ -122,12 +122,12 @@ def _check_release(found: Audit, version: Version, release: RegionRelease, limit
         f"{description.total_bytes:,} bytes; it is {'' if good else 'not '}the signed bundle"
     )
     found.add(FILE_NAME, size, ok=good)
-    for section in description.sections:
-        problem = versions.check_section(version.path, section)
-        detail = f"{section.records:,} records, {section.bytes:,} bytes, SHA-256 as listed"
-        found.add(f"section {section.name}", problem or detail, ok=problem is None)
-    with durable.disk(version.path):
-        there = {one.name for one in version.path.iterdir()}
+    with durable.open_folder(version.path) as folder:
+        for section in description.sections:
+            problem = versions.check_section(folder, section)
+            detail = f"{section.records:,} records, {section.bytes:,} bytes, SHA-256 as listed"
+            found.add(f"section {section.name}", problem or detail, ok=problem is None)
+        there = set(folder.names())
     others = sorted(there - {section.name for section in description.sections} - {FILE_NAME})
     detail = f"{others[0]!r} is not part of the bundle" if others else "the version holds no other files"
     found.add("nothing else", detail, ok=not others)
