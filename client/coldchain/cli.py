@@ -20,14 +20,25 @@ import coldchain
 from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.errors import ColdchainError, DamagedError, MalformedError, NotInstalledError, StaleError, UsageError
+from coldchain.evidence import effective_policy
 from coldchain.explain import Place, explain
-from coldchain.install import trusted, versions
+from coldchain.install import public_log, trusted, versions
 from coldchain.install.audit import audit, running
 from coldchain.install.compare import SectionDifference, compare
-from coldchain.install.directory import ClientDirectory, Config, check_region, normal_url, read_file, urls
+from coldchain.install.directory import (
+    ROOT_POLICY,
+    ClientDirectory,
+    Config,
+    check_region,
+    normal_url,
+    read_file,
+    urls,
+)
 from coldchain.install.status import Status, status
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS
+from coldchain.tlog.policy import Policy, parse_policy
+from coldchain.tuf.trusted_set import pinned_root
 
 Command = Callable[[argparse.Namespace], tuple[Object, str, ColdchainError | None]]
 """Returns what it found, for ``--json`` and for a person, and the error to end with."""
@@ -102,23 +113,44 @@ def _init(options: argparse.Namespace) -> tuple[Object, str, ColdchainError | No
             f"{options.root} has the fingerprint {fingerprint}, not the one you gave",
             todo="do not use this file; get root.json and its fingerprint over two different ways",
         )
-    config = Config(product, region, channel, fingerprint, urls(options.url))
+    own = _own_policy(options.policy) if options.policy else None
     directory.make()
     with directory.locked():
         directory.sweep()
-        _check_same(directory, config)
         try:
-            root = trusted.pin(directory, data)
+            policy = effective_policy(pinned_root(data), own)
         except DamagedError as error:
             raise UsageError(f"{options.root} is not a good root: {error.what}", todo="get it again") from error
+        named = public_log.keep_policy(directory, own) if own is not None else ROOT_POLICY
+        config = Config(product, region, channel, fingerprint, urls(options.url), named)
+        _check_same(directory, config)
+        root = trusted.pin(directory, data)
         directory.write_config(config)
     text = (
         f"{directory.path} follows product {product}, region {region}, channel {channel}\n"
         f"pinned root: version {root.version}, fingerprint {fingerprint}\n"
         "  compare the fingerprint with the one the publisher tells you over another way\n"
+        f"public log: {_policy_words(policy)} ({'your own policy' if own is not None else 'as the root says'})\n"
         f"next: coldchain update {directory.path}"
     )
     return {"directory": str(directory.path), "root": fingerprint, "root_version": root.version}, text, None
+
+
+def _own_policy(name: str) -> bytes:
+    data = read_file(Path(name), LIMITS.log_policy_bytes)
+    if data is None:
+        raise UsageError(f"{name} is not a readable file", todo="give a C2SP log policy")
+    try:
+        parse_policy(data)
+    except MalformedError as error:
+        raise UsageError(f"{name}: {error.what}", todo="a policy has log, witness, group and quorum lines") from error
+    return data
+
+
+def _policy_words(policy: Policy) -> str:
+    logs = " or ".join(log.vkey.partition("+")[0] for log in policy.logs)
+    names = policy.witnesses_of(policy.quorum)
+    return f"{logs}; {f'a quorum of {len(names)} witnesses' if names else 'no witness is asked for'}"
 
 
 def _check_same(directory: ClientDirectory, config: Config) -> None:
@@ -340,6 +372,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--fingerprint", metavar="HEX", help="SHA-256 that FILE must have")
     init.add_argument("--region", required=True, help="e.g. us")
+    init.add_argument("--policy", metavar="FILE", help="your own log policy, in place of the one that the root carries")
     init.add_argument("--channel", default="stable", help="stable (default) or early")
     init.add_argument("--product", default="coldchain", help=argparse.SUPPRESS)
     init.add_argument(

@@ -52,6 +52,8 @@ class Limits:
     vkey_bytes: int = 4 * KIB
     proof_hashes: int = 63
     proof_extra_bytes: int = 64 * KIB
+    proof_bytes: int = 512 * KIB
+    chain_walk: int = 64
     log_policy_bytes: int = 256 * KIB
     log_policy_lines: int = 4096
     log_entry_bytes: int = 65_535

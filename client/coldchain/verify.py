@@ -7,7 +7,8 @@ A region's role is TUF targets metadata with one more signed member. Worked exam
     "coldchain":{"format":"coldchain-region-1","product":"coldchain","region":"us",
        "channels":{"stable":{"release":42,"bundle":"<sha256 of bundle.json>","bytes":4863111,"records":98234,
                              "manifest":"<sha256 of the release manifest>"}}}
-    "targets":{"us/stable/full.ccd":{…},"us/stable/from-41.ccd":{…},"us/stable/manifest.json":{…}}
+    "targets":{"us/stable/full.ccd":{…},"us/stable/from-41.ccd":{…},"us/stable/manifest.json":{…},
+               "us/stable/manifest.tlog-proof":{…}}
 
 and so is the rollout role, which lists no targets::
 
@@ -46,6 +47,7 @@ REGION_FORMAT = "coldchain-region-1"
 ROLLOUT_FORMAT = "coldchain-rollout-1"
 ROLLOUT_ROLE = "rollout"
 BUCKETS: Final = 10_000
+PROOF: Final = "manifest.tlog-proof"
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
 _DELTA = re.compile(r"from-([1-9][0-9]{0,14})\.ccd\Z")
@@ -82,6 +84,7 @@ class RegionRelease:
         full: the bundle as the delta from nothing.
         deltas: by the release they start from.
         role_version: version of the region's metadata.
+        proof: the manifest's proof of the public log; None when the role names none.
     """
 
     product: str
@@ -95,6 +98,7 @@ class RegionRelease:
     full: Target
     deltas: Mapping[int, Target]
     role_version: int
+    proof: Target | None = None
 
     def best(self, installed: int | None) -> Target:
         """The file to fetch: the delta from the installed release (None: nothing) if there is one, else all of it."""
@@ -234,9 +238,14 @@ def region_release(
         full=_bounded(target(role, f"{folder}full.ccd"), limits),
         deltas=MappingProxyType(deltas),
         role_version=role.version,
+        proof=_proof(role, f"{folder}{PROOF}", limits),
     )
     state.done()
     return out
+
+
+def _proof(role: Metadata, path: str, limits: Limits) -> Target | None:
+    return _bounded(target(role, path), limits, limits.proof_bytes) if path in role.targets else None
 
 
 def _bounded(found: Target, limits: Limits, most: int | None = None) -> Target:

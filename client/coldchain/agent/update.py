@@ -6,7 +6,8 @@
     poll        GET timestamp.json, conditional; unchanged: the stored metadata is loaded and verified again, offline
     refresh     otherwise the full TUF workflow, from the first source that carries it to its end
     decide      the region's release against what is installed, its rollout, and this endpoint's bucket
-    download    the manifest, and the delta from the installed release (or the full bundle), to their signed digests
+    evidence    the manifest and its proof: in the public log, by the policy in force (:mod:`coldchain.agent.log_evidence`)
+    download    the delta from the installed release (or the full bundle), to their signed digests
     stage       decode into staging, every section and the bundle digest checked
     switch      one rename; evidence and previous version stand before it
 
@@ -24,9 +25,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
+from coldchain.agent.log_evidence import LogEvidence
 from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
 from coldchain.bundle.description import BundleDescription
-from coldchain.bundle.manifest import parse_manifest
 from coldchain.canonical import JSON
 from coldchain.errors import (
     ColdchainError,
@@ -41,6 +42,7 @@ from coldchain.errors import (
     TransportError,
     VerificationError,
 )
+from coldchain.evidence import check_manifest
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.part import SUFFIX, Part
@@ -50,7 +52,16 @@ from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.poll import full_refresh_reason
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
-from coldchain.verify import BUCKETS, RegionRelease, Target, decide, region_release, rollout_state, verify_chain
+from coldchain.verify import (
+    BUCKETS,
+    PROOF,
+    RegionRelease,
+    Target,
+    decide,
+    region_release,
+    rollout_state,
+    verify_chain,
+)
 
 TRIES = 4
 T = TypeVar("T")
@@ -198,14 +209,15 @@ class _Update:
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
         self._want(release)
-        evidence = trusted.gather_evidence(self.directory, self.config, found, await self._manifest(release))
+        statement = await self._statement(found, release)
+        evidence = trusted.gather_evidence(self.directory, self.config, found, statement)
         way = await self._install(release, evidence, damage)
         action = "repaired" if repair else "updated" if self.old else "installed"
         return self._outcome(action, found, release, way)
 
     def _want(self, release: RegionRelease) -> None:
         """Downloads of other releases are given up."""
-        every = (release.manifest, release.full, *release.deltas.values())
+        every = (release.manifest, release.full, *release.deltas.values(), *filter(None, [release.proof]))
         self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
     async def _restore(self, damage: str, held: HeldError) -> None:
@@ -361,7 +373,7 @@ class _Update:
         for source in self.sources:
             try:
                 return await ask(source), source
-            except (VerificationError, NewerFormatError, TransportError) as error:
+            except (VerificationError, EvidenceError, NewerFormatError, TransportError) as error:
                 errors.append(error)
         refused = [error for error in errors if not isinstance(error, TransportError)]
         raise (refused or errors)[0]
@@ -399,32 +411,34 @@ class _Update:
 
     async def _renew_evidence(self, found: TrustedSet, release: RegionRelease) -> None:
         assert self.old is not None
-        manifest = trusted.manifest_of(self.directory, self.old.name, release.manifest.sha256, self.limits)
-        if manifest is None:
-            manifest = await self._manifest(release)
-        files = trusted.gather_evidence(self.directory, self.config, found, manifest)
+        statement = trusted.statement_of(self.directory, self.old.name, release, self.limits)
+        if statement is None:
+            statement = await self._statement(found, release)
+        files = trusted.gather_evidence(self.directory, self.config, found, statement)
         trusted.write_evidence(self.directory, self.old.name, files)
 
-    async def _manifest(self, release: RegionRelease) -> bytes:
-        """The release's manifest, which must speak of the bundle that the role signs.
+    async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
+        """The release's manifest and its proof, by file name: what the public log says of the release, checked.
 
         Raises:
-            EvidenceError: it speaks of another one.
+            EvidenceError: the manifest is not about what the role signs, or the log does not hold it as it must.
         """
-        part = await self._download(release.manifest)
+        out = {trusted.MANIFEST: await self._small(release.manifest)}
+        check_manifest(out[trusted.MANIFEST], release, self.limits)
+        if release.proof is not None:
+            out[PROOF] = await self._small(release.proof)
+        await LogEvidence(self.directory, self.config, self._answer, self.now, self.limits).check(
+            found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old
+        )
+        return out
+
+    async def _answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
+        return (await self._first_good(ask))[0]
+
+    async def _small(self, target: Target) -> bytes:
+        part = await self._download(target)
         with part.open() as file, durable.disk(self.directory.staging / part.name):
-            data = file.read()
-        manifest = parse_manifest(data, self.limits)
-        region = manifest.regions.get(release.region)
-        about = (manifest.product, manifest.channel, manifest.release)
-        if about != (release.product, release.channel, release.release) or region is None:
-            raise EvidenceError(f"the manifest is not about release {release.release} of region {release.region}")
-        if region.facts.bundle != release.bundle:
-            raise EvidenceError(
-                f"the manifest names bundle {region.facts.bundle[:16]}…, the role signs {release.bundle[:16]}…",
-                todo="do not go on; the region is offered something else than what was made public",
-            )
-        return data
+            return file.read()
 
     # -- fetch and install -------------------------------------------------------------------------------------------
 

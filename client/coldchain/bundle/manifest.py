@@ -2,7 +2,7 @@
 
 ::
 
-    {"assembler":{"version":"0.1.0"},
+    {"assembler":{"source":"<sha256>","version":"0.1.0"},
      "changes":{"global":{"acme-main.hsb":{"added":3,"removed":1}}},
      "channel":"stable",
      "created":"2026-11-24T02:00:00Z",
@@ -12,10 +12,14 @@
      "global":{"bundle":"<sha256>","bytes":97000,"records":1201},
      "previous":"<sha256 of the manifest before>" or null,
      "product":"coldchain",
-     "regions":{"us":{"bundle":"<sha256>","bytes":97000,"policy":[],"records":1201},
-                "jp":{"bundle":"<sha256>","bytes":96900,"records":1200,"policy":[
+     "regions":{"us":{"bundle":"<sha256>","bytes":97000,"full":{"bytes":21000,"sha256":"<sha256>"},"policy":[],"records":1201},
+                "jp":{"bundle":"<sha256>","bytes":96900,"full":{…},"records":1200,"policy":[
                    {"action":"leave-out","kind":"signature","name":"A-7","reason":"why","records":1}]}},
      "release":42}
+
+``previous`` is the manifest of release 41, whether it was published or given up after it was logged: the log's entries of a channel
+are one chain. ``full`` is the published file of the whole bundle, so that whoever reads the log can fetch what the entry speaks of;
+``source`` is the digest of the assembler's code (:mod:`coldchain_server.assembly.provenance`). Both may be absent.
 
 ``changes`` counts records of set sections against the release before (a changed file: 1 added, 1 removed): under ``global`` for all
 changed sections, under a region where its counts are other ones. ``skipped`` counts bad records that were left out, by the lint's
@@ -57,6 +61,14 @@ class BundleFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A published file's length and digest."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A declared difference from the global bundle, and how many records it concerned."""
 
@@ -73,6 +85,7 @@ class RegionFacts:
 
     facts: BundleFacts
     policy: tuple[Policy, ...] = ()
+    full: FileFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +123,16 @@ class Manifest:
     assembler: str
     changes: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
     gate: tuple[GateCheck, ...] = ()
+    source: str | None = None
 
     def encode(self) -> bytes:
         """The canonical bytes."""
         regions: canonical.Object = {
-            name: {**_facts(region.facts), "policy": [_policy(entry) for entry in region.policy]}
+            name: {
+                **_facts(region.facts),
+                "policy": [_policy(entry) for entry in region.policy],
+                **({"full": {"bytes": region.full.bytes, "sha256": region.full.sha256}} if region.full else {}),
+            }
             for name, region in self.regions.items()
         }
         changes: canonical.Object = {
@@ -145,7 +163,7 @@ class Manifest:
                 "global": _facts(self.whole),
                 "regions": regions,
                 "feeds": feeds,
-                "assembler": {"version": self.assembler},
+                "assembler": {"version": self.assembler, **({"source": self.source} if self.source else {})},
                 "changes": changes,
                 "gate": gate,
             }
@@ -203,6 +221,7 @@ def parse_manifest(data: bytes, limits: Limits = LIMITS) -> Manifest:
         assembler=assembler.text("version", 64),
         changes=_read_changes(fields, limits),
         gate=tuple(_read_check(item) for item in fields.items("gate", MOST_CHECKS)),
+        source=assembler.sha256("source") if assembler.has("source") else None,
     )
     assembler.done()
     fields.done()
@@ -221,9 +240,16 @@ def _read_regions(fields: Fields) -> dict[str, RegionFacts]:
     for name, value in fields.object("regions", MOST_REGIONS).items():
         part = Fields(value, f"manifest: region {check_token(name, 'region')}")
         policy = tuple(_read_policy(item) for item in part.items("policy", MOST_POLICIES))
-        regions[name] = RegionFacts(_read_facts(part), policy)
+        regions[name] = RegionFacts(_read_facts(part), policy, _read_file(part) if part.has("full") else None)
         part.done()
     return regions
+
+
+def _read_file(region: Fields) -> FileFacts:
+    part = Fields(region.object("full"), "manifest: full")
+    file = FileFacts(part.integer("bytes"), part.sha256("sha256"))
+    part.done()
+    return file
 
 
 def _read_policy(item: canonical.JSON) -> Policy:

@@ -11,6 +11,7 @@ The checks in their order, each one line for a person::
     ok   section daily.hsb: 98,000 records, 4,800,000 bytes, SHA-256 as listed
     ok   nothing else: the version holds no other files
     ok   manifest: the public statement about release 42 of 2026-06-01T09:00:00Z names this bundle
+    ok   public log: entry 41 of coldchain.example/log, under its root at 42 entries; cosigned by one (2026-06-01 09:00 UTC)
     note fresh: the metadata in force is good until 2026-06-02 09:00 UTC
 
 Expiry is a note: what was installed stays genuine, and ``coldchain status`` says when it has become stale.
@@ -18,18 +19,20 @@ Expiry is a note: what was installed stays genuine, and ``coldchain status`` say
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from coldchain.bundle.description import FILE_NAME
-from coldchain.bundle.manifest import parse_manifest
-from coldchain.errors import ColdchainError, DamagedError, NewerFormatError, NotInstalledError
+from coldchain.errors import ColdchainError, DamagedError, EvidenceError, NewerFormatError, NotInstalledError
+from coldchain.evidence import check_evidence, check_manifest
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.public_log import policy_in_force
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
-from coldchain.verify import Check, RegionRelease, region_release, verify_chain
+from coldchain.tlog.policy import Policy
+from coldchain.verify import PROOF, Check, RegionRelease, region_release, verify_chain
 
 _NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and installs it anew"
 
@@ -79,6 +82,8 @@ def audit(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) ->
         release = region_release(role, config.region, config.channel, product=config.product, limits=limits)
         _check_release(found, version, release, limits)
         _check_manifest(found, release, evidence.get(trusted.MANIFEST, b""), limits)
+        assert chain.root is not None  # the chain is good
+        _check_log(found, policy_in_force(directory, config, chain.root, limits), release, evidence, now, limits)
     except NewerFormatError as error:
         found.error = error
         return found
@@ -134,18 +139,36 @@ def _check_release(found: Audit, version: Version, release: RegionRelease, limit
 
 
 def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: Limits) -> None:
-    if hashlib.sha256(data).hexdigest() != release.manifest.sha256:
-        found.add("manifest", "the kept one is missing or not the signed one", ok=False)
+    try:
+        manifest = check_manifest(data, release, limits)
+    except EvidenceError as error:
+        found.add("manifest", error.what, ok=False)
         return
-    manifest = parse_manifest(data, limits)
-    region = manifest.regions.get(release.region)
-    good = manifest.release == release.release and region is not None and region.facts.bundle == release.bundle
     statement = f"the public statement about release {manifest.release} of {manifest.created}"
-    found.add("manifest", f"{statement} names {'this' if good else 'another'} bundle", ok=good)
-    for entry in region.policy if region else ():
+    found.add("manifest", f"{statement} names this bundle")
+    for entry in manifest.regions[release.region].policy:
         found.notes.append(
             f"policy of region {release.region}: {entry.action} {entry.kind} {entry.name}: {entry.reason}"
         )
+
+
+def _check_log(
+    found: Audit,
+    policy: Policy | None,
+    release: RegionRelease,
+    evidence: Mapping[str, bytes],
+    now: datetime,
+    limits: Limits,
+) -> None:
+    if policy is None:
+        found.notes.append("public log: this endpoint was set up to ask for no evidence")
+        return
+    try:
+        good = check_evidence(evidence.get(trusted.MANIFEST, b""), evidence.get(PROOF), release, policy, now, limits)
+    except EvidenceError as error:
+        found.add("public log", error.what, ok=False)
+        return
+    found.add("public log", good.words())
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:

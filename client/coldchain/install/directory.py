@@ -10,13 +10,17 @@
     current, previous      links into versions/: what runs, and what ran before
     state.json             :mod:`coldchain.install.state`
     staging/               work in progress; whatever is here may be deleted while no update runs
+    policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
     lock                   held (flock) by the one process that may change anything
 
 The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
 else. An engine is pointed at ``current``. Configuration, canonical JSON, shown with line breaks::
 
-    {"channel":"stable","format":"coldchain-client-1","product":"coldchain","region":"us",
+    {"channel":"stable","format":"coldchain-client-1","policy":"root","product":"coldchain","region":"us",
      "root":"<sha256 of the pinned root.json>","urls":["https://a.example","https://b.example/mirror"]}
+
+``policy`` says by whose log policy a release's evidence is judged: ``root`` for the one that the root metadata carries, or the
+SHA-256 of the file ``policy``. Without it no evidence is asked for, which ``coldchain init`` never sets up.
 
 A URL is http, https, or the absolute path of a directory that holds a copy of the published tree (``file://`` too).
 """
@@ -51,22 +55,38 @@ from coldchain.install.state import MOST_BYTES, State, parse_state
 FORMAT = "coldchain-client-1"
 CONFIG_BYTES = 64 * 1024
 MOST_URLS = 16
+ROOT_POLICY = "root"
 ENTRIES = frozenset(
-    {"coldchain.json", "metadata", "versions", "signed", "current", "previous", "state.json", "staging", "lock"}
+    {
+        "coldchain.json",
+        "metadata",
+        "versions",
+        "signed",
+        "current",
+        "previous",
+        "state.json",
+        "staging",
+        "policy",
+        "lock",
+    }
 )
 # These names are files beside the region's role in metadata/ and signed/.
-RESERVED = frozenset({"root", "timestamp", "snapshot", "targets", "rollout", "manifest"})
+RESERVED = frozenset({"root", "timestamp", "snapshot", "targets", "rollout", "manifest", "checkpoint"})
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What this endpoint follows. ``root`` is the pinned root's SHA-256, ``urls`` are tried in their order."""
+    """What this endpoint follows. ``root`` is the pinned root's SHA-256, ``urls`` are tried in their order.
+
+    ``policy`` is :data:`ROOT_POLICY`, the SHA-256 of the customer's own file, or empty: no evidence is asked for.
+    """
 
     product: str
     region: str
     channel: str
     root: str
     urls: tuple[str, ...]
+    policy: str = ""
 
     def encode(self) -> bytes:
         """The bytes of ``coldchain.json``."""
@@ -78,6 +98,7 @@ class Config:
                 "channel": self.channel,
                 "root": self.root,
                 "urls": list(self.urls),
+                **({"policy": self.policy} if self.policy else {}),
             }
         )
 
@@ -97,11 +118,14 @@ def parse_config(data: bytes) -> Config:
     words = [check_token(fields.text(name), name) for name in ("product", "region", "channel")]
     root = fields.sha256("root")
     urls = tuple(url for url in fields.items("urls", MOST_URLS) if isinstance(url, str))
+    policy = fields.text("policy", 64) if fields.has("policy") else ""
     fields.done()
+    if fields.has("policy") and policy != ROOT_POLICY and not canonical.is_sha256(policy):
+        raise MalformedError("coldchain.json: 'policy' is neither 'root' nor a SHA-256")
     for url in urls:
         if normal_url(url) != url:
             raise MalformedError(f"coldchain.json: {url[:80]!r} is not a base URL")
-    config = Config(words[0], check_region(words[1]), words[2], root, urls)
+    config = Config(words[0], check_region(words[1]), words[2], root, urls, policy)
     if not urls or config.encode() != data:
         raise MalformedError("coldchain.json: 'urls' are not base URLs")
     return config

@@ -4,7 +4,7 @@
 can be walked again offline. The evidence of version 42 of region us, with root 2 in force::
 
     signed/42-<16 hex>  ->  .42-<16 hex>.<16 hex of its content>/
-        2.root.json   targets.json   us.json   manifest.json
+        2.root.json   targets.json   us.json   manifest.json   manifest.tlog-proof
 
 It is made anew, and switched in one step, whenever a refresh still names the installed release: roles are re-signed and keys
 rotate, and evidence under keys that were since replaced would say less than it could.
@@ -25,7 +25,7 @@ from coldchain.install.durable import Folder
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import Metadata, max_bytes
 from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, next_root, pinned_root
-from coldchain.verify import ROLLOUT_ROLE, says_who_it_is
+from coldchain.verify import PROOF, ROLLOUT_ROLE, RegionRelease, says_who_it_is
 
 MANIFEST = "manifest.json"
 _ROOT = re.compile(r"([1-9][0-9]{0,8})\.root\.json\Z")
@@ -182,9 +182,9 @@ def pinned(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) 
 
 
 def gather_evidence(
-    directory: ClientDirectory, config: Config, trusted: TrustedSet, manifest: bytes
+    directory: ClientDirectory, config: Config, trusted: TrustedSet, statement: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """What an offline verification of the release needs besides the pinned root.
+    """What an offline verification of the release needs besides the pinned root; ``statement`` is its manifest and proof.
 
     Raises:
         DamagedError: a root between the pinned one and the newest is no longer kept.
@@ -202,8 +202,7 @@ def gather_evidence(
         out[f"{number}.root.json"] = data
     out["targets.json"] = trusted.role("targets").raw
     out[f"{config.region}.json"] = trusted.role(config.region).raw
-    out[MANIFEST] = manifest
-    return out
+    return out | dict(statement)
 
 
 def write_evidence(directory: ClientDirectory, version: str, files: Mapping[str, bytes]) -> None:
@@ -281,7 +280,12 @@ def tidy_evidence(directory: ClientDirectory, versions: set[str]) -> None:
                 signed.remove(name)
 
 
-def manifest_of(directory: ClientDirectory, version: str, sha256: str, limits: Limits = LIMITS) -> bytes | None:
-    """The manifest kept with a version, if it is the one with this digest."""
-    data = read_evidence(directory, version, limits).get(MANIFEST)
-    return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
+def statement_of(
+    directory: ClientDirectory, version: str, release: RegionRelease, limits: Limits = LIMITS
+) -> dict[str, bytes] | None:
+    """Manifest and proof kept with a version, by file name, if they are the ones that the release's role names."""
+    kept = read_evidence(directory, version, limits)
+    named = {MANIFEST: release.manifest, **({PROOF: release.proof} if release.proof else {})}
+    out = {name: kept.get(name, b"") for name in named}
+    same = all(hashlib.sha256(out[name]).hexdigest() == target.sha256 for name, target in named.items())
+    return out if same else None

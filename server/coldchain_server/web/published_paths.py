@@ -1,6 +1,6 @@
 """Which request targets name a published file, and what may be said of it.
 
-Only these five prefixes are served; everything else does not exist. The target is judged as it came, before any decoding:
+Only these six prefixes are served; everything else does not exist. The target is judged as it came, before any decoding:
 components of ``[A-Za-z0-9._-]`` that do not start with a dot, no query, no ``%``, at most 10 components and 512 bytes.
 
 =============================================  ===========  =========================
@@ -10,6 +10,7 @@ target                                         cached       ETag from
 ``/metadata/7.us.json``                        immutable    its bytes
 ``/targets/us/stable/<sha256>.from-41.ccd``    immutable    the name
 ``/snapshots/<sha256>``                        immutable    the name
+``/manifests/<sha256>.json``                   immutable    the name
 ``/packs/us/stable/42.from-41.pack``           immutable    its bytes
 ``/packs/us/stable/latest.pack``               no-cache     its bytes
 ``/log/checkpoint``                            no-cache     its bytes
@@ -25,7 +26,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_TARGET: Final = re.compile(r"/((metadata|targets|packs|log|snapshots)(?:/(?!\.)[A-Za-z0-9._-]{1,128}){1,9})\Z")
+_TARGET: Final = re.compile(
+    r"/((metadata|targets|packs|log|manifests|snapshots)(?:/(?!\.)[A-Za-z0-9._-]{1,128}){1,9})\Z"
+)
 _TARGET_CHARACTERS: Final = 512
 _CONTENT_ADDRESSED: Final = re.compile(r"([0-9a-f]{64})(?:\.[A-Za-z0-9._-]*)?\Z")
 _IMMUTABLE: Final = {
@@ -65,7 +68,7 @@ def published_path(target: str) -> PublishedPath | None:
     path, room = match.group(1), match.group(2)
     name = path.rsplit("/", 1)[1]
     sha256 = None
-    if room in ("targets", "snapshots"):
+    if room in ("targets", "manifests", "snapshots"):
         addressed = _CONTENT_ADDRESSED.match(name)
         sha256 = addressed.group(1) if addressed else None
     pattern = _IMMUTABLE.get(room)

@@ -1,0 +1,158 @@
+"""Getting what the evidence of a release still needs from the sources, and judging it before anything is applied.
+
+::
+
+    manifest.tlog-proof    a target of the region's role, small; checked against the policy in force
+    log/tile/…             only when the log has grown since the checkpoint seen last: a few tiles, each checked against the root
+    manifests/<sha256>     only when releases were skipped: the links between the new release and the installed one
+
+A new checkpoint is kept as soon as it is known to continue the old one, whatever becomes of the release. Tiles prove themselves, so
+they may come from any source, and a source that lies about them is no more than useless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from coldchain.agent.transport import Source
+from coldchain.bundle.manifest import parse_manifest
+from coldchain.errors import EvidenceError
+from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence
+from coldchain.install import public_log, trusted
+from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.versions import Version
+from coldchain.limits import Limits
+from coldchain.tlog.checkpoint import Checkpoint, OpenedCheckpoint, check_extends
+from coldchain.tlog.merkle import consistency_ranges, prove_consistency
+from coldchain.tlog.note import SignedNote
+from coldchain.tlog.tiles import Tile, TileReader, tiles_needed
+from coldchain.tuf.metadata import Metadata
+from coldchain.verify import RegionRelease
+
+
+class FirstGood(Protocol):
+    """Asks the sources in their order until one has a good answer."""
+
+    async def __call__(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
+        """The answer, or the most telling refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvidence:
+    """One run's check of the evidence.
+
+    Attributes:
+        directory: the endpoint's, its lock held.
+        config: of the endpoint.
+        first_good: asks the sources.
+        now: the time of the run.
+        limits: bounds.
+    """
+
+    directory: ClientDirectory
+    config: Config
+    first_good: FirstGood
+    now: datetime
+    limits: Limits
+
+    async def check(
+        self, root: Metadata, release: RegionRelease, manifest: bytes, proof: bytes | None, old: Version | None
+    ) -> Evidence | None:
+        """Whether the release may be applied, as far as the public log has a say in it.
+
+        Args:
+            root: the newest accepted root.
+            release: what the region's role signs.
+            manifest: its manifest, as signed.
+            proof: its offline proof; None when the role names none.
+            old: the installed version; None when there is none.
+
+        Returns:
+            The evidence; None when the configuration asks for none.
+
+        Raises:
+            EvidenceError: the release is not in the log as it must be, or the log is not the one known here.
+            TransportError: what is needed could not be had.
+        """
+        policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
+        if policy is None:
+            return None
+        found = check_evidence(manifest, proof, release, policy, self.now, self.limits)
+        seen = public_log.seen_checkpoint(self.directory, policy, self.limits)
+        await self._check_growth(seen, found.verified.head.checkpoint, found.verified.head.note)
+        if old is not None and old.release < release.release:
+            await self._check_chain(manifest, release, old)
+        return found
+
+    async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
+        if seen is None or seen.checkpoint.origin != new.origin:
+            public_log.keep_checkpoint(self.directory, note)
+            return
+        known = seen.checkpoint
+        if new.size == known.size:
+            if new.root != known.root:
+                raise self._fork(seen, note, f"two roots for {new.size:,} entries")
+            return
+        older, newer = sorted((known, new), key=lambda one: one.size)
+        proof = await self._consistency(older, newer)
+        try:
+            check_extends(older, newer, proof)
+        except EvidenceError as error:
+            # the proof was made from hashes that hang under the newer root: it is the log that contradicts itself
+            raise self._fork(seen, note, error.what) from error
+        if newer is new:
+            public_log.keep_checkpoint(self.directory, note)
+
+    def _fork(self, seen: OpenedCheckpoint, note: SignedNote, why: str) -> EvidenceError:
+        return public_log.fork_found(self.directory, seen.note, note, why)
+
+    async def _consistency(self, older: Checkpoint, newer: Checkpoint) -> list[bytes]:
+        """The proof between two checkpoints, from tiles that were checked against the newer one's root."""
+        nodes = [node for nodes in consistency_ranges(older.size, newer.size) for node in nodes]
+        if not nodes:
+            return []
+        needed = tiles_needed(nodes, newer.size)
+        proof: list[bytes] = []
+
+        async def ask(source: Source) -> bytes:
+            tiles = {tile: await self._tile(source, tile) for tile in needed}
+            found = {one.path: data for one, data in tiles.values()}
+            reader = TileReader(newer.size, newer.root, lambda tile: found.get(tile.path), self.limits)
+            proof[:] = prove_consistency(older.size, newer.size, reader)
+            return b""
+
+        await self.first_good(ask)
+        return proof
+
+    async def _tile(self, source: Source, tile: Tile) -> tuple[Tile, bytes]:
+        for one in dict.fromkeys((tile, tile.full)):
+            data = (await source.get(f"log/{one.path}", 32 * one.width)).data
+            if data is not None:
+                return one, data
+        raise EvidenceError(f"the log's {tile.path} is not there", todo="the server is half published; try again later")
+
+    async def _check_chain(self, manifest: bytes, release: RegionRelease, old: Version) -> None:
+        """Back along ``previous`` to the installed release. Over very many releases it is not walked: the log holds them all."""
+        installed = trusted.read_evidence(self.directory, old.name, self.limits).get(trusted.MANIFEST)
+        if installed is None or release.release - old.release > self.limits.chain_walk:
+            return
+        newer = [manifest]
+        for _ in range(release.release - old.release - 1):
+            previous = parse_manifest(newer[-1], self.limits).previous
+            if previous is None:
+                break
+            newer.append(await self._manifest(previous))
+        check_chain(newer, installed, self.limits)
+
+    async def _manifest(self, sha256: str) -> bytes:
+        async def ask(source: Source) -> bytes:
+            data = (await source.get(f"manifests/{sha256}.json", self.limits.manifest_bytes)).data
+            if data is None or hashlib.sha256(data).hexdigest() != sha256:
+                raise EvidenceError(f"the manifest {sha256[:16]}… of an earlier release is not there", todo=DO_NOT)
+            return data
+
+        return await self.first_good(ask)
