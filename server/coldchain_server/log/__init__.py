@@ -1,0 +1,1 @@
+"""The publishing side of the public log."""
