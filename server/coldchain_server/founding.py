@@ -18,6 +18,7 @@ from coldchain_server.home import Home, load_settings
 from coldchain_server.signing.ceremony import hold_ceremony
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.log_policy import NO_WITNESS
 from coldchain_server.storage.durable import disk, fsync_directory, make_directory, move, remove, write_file
 
 _UNFINISHED = ".init"
@@ -26,12 +27,17 @@ _NOT_OURS = frozenset({_UNFINISHED, "lost+found"})  # the latter is what an empt
 
 @dataclass(frozen=True, slots=True)
 class Founding:
-    """What a new origin starts with: the texts of its two files, who opens its keys, and how hard guessing is made."""
+    """What a new origin starts with: the texts of its two files, who opens its keys, how hard guessing is made; and the log.
+
+    ``log_name`` is the public log's name (empty: made from the product's), ``policy`` the witnesses and the quorum for it.
+    """
 
     settings: str
     regions: str
     passphrase: Callable[[], str]
     strength: Strength = MODERATE
+    log_name: str = ""
+    policy: bytes = NO_WITNESS
 
 
 async def found(directory: Path, founding: Founding, *, now: datetime) -> Home:
@@ -87,6 +93,13 @@ async def _make(home: Home, founding: Founding, now: datetime) -> None:
     async with home.catalogue():
         keyring = Keyring(home.keys, founding.passphrase)
         root = await hold_ceremony(
-            keyring, home.storage, names, product=settings.product, now=now, strength=founding.strength
+            keyring,
+            home.storage,
+            names,
+            product=settings.product,
+            now=now,
+            log_name=founding.log_name or f"{settings.product}-log",
+            policy=founding.policy,
+            strength=founding.strength,
         )
     write_file(home.directory / "root.json", root)

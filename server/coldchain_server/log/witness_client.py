@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -59,10 +59,10 @@ _MEANING: Final = {
     503: "it is too busy",
 }
 
-Prove = Callable[[int], Sequence[bytes]]
+Prove = Callable[[int], Awaitable[Sequence[bytes]]]
 """The consistency proof from a size to the checkpoint that is sent. May raise errors of the tree."""
 
-RootAt = Callable[[int], bytes]
+RootAt = Callable[[int], Awaitable[bytes]]
 """The root of the log's first so many entries."""
 
 
@@ -272,7 +272,7 @@ async def check_not_behind(
                 " a monitor, and run it again. If they are lost, give up this log: found one with a new name and key."
                 " Going on from here would prove it a fork",
             )
-        if root_at(one.checkpoint.size) != one.checkpoint.root:
+        if await root_at(one.checkpoint.size) != one.checkpoint.root:
             raise StateError(
                 f"the log's first {one.checkpoint.size} entries here are not those that witness {one.witness} holds, signed by"
                 " this log's own key: the log has forked",
@@ -391,15 +391,15 @@ class _Asking:
             return Answer(self.witness.name, problem=str(error), size=known[-1])
 
     async def _post(self, url: str, old: int) -> tuple[int, bytes]:
-        body = Question(old, self._proof(old), self.note).encode()
+        body = Question(old, await self._proof(old), self.note).encode()
         async with self.session.post(url, data=body, allow_redirects=False) as response:
             return response.status, await _read(response, self.bounds)
 
-    def _proof(self, old: int) -> tuple[bytes, ...]:
+    async def _proof(self, old: int) -> tuple[bytes, ...]:
         if old in (0, self.checkpoint.size):
             return ()  # some witnesses take a proof from 0 and others do not; none is right
         try:
-            return tuple(self.prove(old))
+            return tuple(await self.prove(old))
         except ColdchainError as error:
             raise _NoAnswerError(f"there is no proof from its size {old}: {error.what}") from error
 

@@ -34,6 +34,8 @@ from tuf.api.metadata import (
 
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.log_policy import LOG_KEY, NO_WITNESS, complete_policy, note_key, root_member
+from coldchain_server.signing.nacl_signer import NaclKey
 from coldchain_server.signing.roles import (
     LIVES,
     ROLLOUT,
@@ -92,6 +94,8 @@ async def hold_ceremony(
     *,
     product: str,
     now: datetime,
+    log_name: str,
+    policy: bytes = NO_WITNESS,
     strength: Strength = MODERATE,
 ) -> bytes:
     """Makes the keys and publishes version 1 of every role.
@@ -102,16 +106,21 @@ async def hold_ceremony(
         regions: names of the region roles.
         product: the product's name.
         now: when the roles' lives begin.
+        log_name: of the public log, its origin for ever.
+        policy: the witnesses, groups and quorum that customers are told to ask for.
         strength: of the passphrase's stretching.
 
     Returns:
         Root version 1, which customers pin.
 
     Raises:
+        UsageError: the log's name or the policy is none.
         KeyringError: a key exists already or cannot be written.
         StorageError: the tree cannot be written.
     """
-    keys = keyring.create([name for names in KEYS.values() for name in names], strength)
+    note_key(log_name, NaclKey.from_public(bytes(32)))  # a name that no log may have: say so before keys are made
+    keys = keyring.create([*(name for names in KEYS.values() for name in names), LOG_KEY], strength)
+    whole_policy = complete_policy(note_key(log_name, keys[LOG_KEY]), policy)
     by_role = {role: [keys[name] for name in names] for role, names in KEYS.items()}
     root = Root(
         version=1,
@@ -119,6 +128,7 @@ async def hold_ceremony(
         keys={key.keyid: key for role in TOP_LEVEL for key in by_role[role]},
         roles={role: Role([key.keyid for key in by_role[role]], THRESHOLDS[role]) for role in TOP_LEVEL},
         consistent_snapshot=True,
+        unrecognized_fields={"coldchain": root_member(whole_policy)},
     )
     delegated: dict[str, Metadata[Targets]] = {name: empty_region_role(product, name, now) for name in regions}
     delegated[ROLLOUT] = rollout_role(1, {name: {} for name in regions}, now)

@@ -26,10 +26,11 @@ from typing import Any, Final
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, Root, Targets
 
-from coldchain.errors import KeyringError, UsageError
+from coldchain.errors import KeyringError, StateError, UsageError
 from coldchain_server.signing.ceremony import KEYS, THRESHOLDS, TOP_LEVEL, delegations
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.log_policy import LOG_KEY, complete_policy, note_key, policy_of, root_member
 from coldchain_server.signing.roles import (
     LIVES,
     ROLLOUT,
@@ -282,21 +283,56 @@ def expiring(state: RoleState, now: datetime) -> list[str]:
 async def renew_offline(state: RoleState, keyring: Keyring, storage: Storage, role: str, *, now: datetime) -> None:
     """A new version of root or targets with the same keys and a new life. Raises KeyringError when their keys are not here."""
     if role == "root":
-        signed = copy.deepcopy(state.root.signed)
-        signed.version += 1
-        signed.expires = now + LIVES["root"]
-        root = Metadata(signed)
-        sign(root, role_signers(state, keyring, "root"))
-        files = {f"metadata/{root.signed.version}.root.json": encode(root)}
-        moment = mending_moment(state, {"root"}, now)
-        await check_as_client(storage, files, in_time(state, (), moment), moment)
-        await put_state(storage, files)
+        await _publish_root(state, keyring, storage, copy.deepcopy(state.root.signed), now)
         return
     if role != "targets":
         raise UsageError(f"{role!r} is renewed by the server itself, or by a release", todo="renew root or targets")
     targets = _next_targets(state.targets, now)
     sign(targets, role_signers(state, keyring, "targets"))
     await publish_roles(state, keyring, storage, {"targets": targets}, now, mend=True)
+
+
+async def _publish_root(state: RoleState, keyring: Keyring, storage: Storage, signed: Root, now: datetime) -> None:
+    """The next root, with the same keys."""
+    signed.version += 1
+    signed.expires = now + LIVES["root"]
+    root = Metadata(signed)
+    sign(root, role_signers(state, keyring, "root"))
+    files = {f"metadata/{signed.version}.root.json": encode(root)}
+    moment = mending_moment(state, {"root"}, now)
+    await check_as_client(storage, files, in_time(state, (), moment), moment)
+    await put_state(storage, files)
+
+
+async def set_log_policy(
+    state: RoleState, keyring: Keyring, storage: Storage, lines: bytes, *, log_name: str, now: datetime
+) -> bytes:
+    """Publishes a new root that carries another log policy; returns the whole policy.
+
+    Args:
+        state: the published state; the caller holds the publisher's lock.
+        keyring: must hold a threshold of root keys, and the log's key, which is made if there is none.
+        storage: the published tree.
+        lines: the operator's lines: witnesses, groups, quorum.
+        log_name: the log's name, if the root names none for its key yet.
+        now: the time of signing.
+
+    Raises:
+        UsageError: they are no policy.
+        KeyringError: too few root keys are here.
+    """
+    if LOG_KEY not in keyring.files():
+        keyring.create([LOG_KEY])
+    public = keyring.public(LOG_KEY)
+    try:
+        names = [known.name for known in policy_of(state).log_keys if known == note_key(known.name, public)]
+    except StateError:
+        names = []
+    policy = complete_policy(note_key((names or [log_name])[0], public), lines)
+    signed = copy.deepcopy(state.root.signed)
+    signed.unrecognized_fields["coldchain"] = root_member(policy)
+    await _publish_root(state, keyring, storage, signed, now)
+    return policy
 
 
 async def add_regions(

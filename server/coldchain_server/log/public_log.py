@@ -1,0 +1,204 @@
+"""The log itself: entries and hashes as tiles in the published tree, and a signed checkpoint. C2SP tlog-tiles; one writer.
+
+::
+
+    log/tile/entries/000.p/3    the entries, the release manifests, byte for byte
+    log/tile/0/000.p/3          their hashes; tile/1, tile/2 … the roots over 256, 65,536 …
+    log/checkpoint              size and root, signed by the log's key, with the cosignatures of the witnesses that gave one
+
+Appending writes bundles, then tiles, each durable, and the checkpoint last: whoever sees a checkpoint finds its tiles. A process that
+dies before the checkpoint leaves tiles of a size that no checkpoint ever named; the next append writes over them, and nobody asks for
+them meanwhile, since a reader only asks for what a signed checkpoint implies.
+
+The log reads its own tiles back through :class:`~coldchain.tlog.tiles.TileReader`, so a tile that rotted on the disk is noticed before
+anything is signed over it. The caller holds the publisher's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from coldchain.errors import ColdchainError, StorageError
+from coldchain.limits import LIMITS, Limits
+from coldchain.tlog.checkpoint import Checkpoint, open_checkpoint
+from coldchain.tlog.merkle import (
+    EMPTY_ROOT,
+    Node,
+    consistency_ranges,
+    inclusion_ranges,
+    prove_consistency,
+    prove_inclusion,
+    subtrees,
+    tree_root,
+)
+from coldchain.tlog.note import SignedNote, parse_note, sign_text
+from coldchain.tlog.tiles import (
+    ENTRIES,
+    TOP_LEVEL,
+    WIDTH,
+    Tile,
+    TileReader,
+    edge_root,
+    grow,
+    read_entries,
+    right_edge,
+    tile_at,
+    tiles_needed,
+)
+from coldchain.tlog.vkey import NoteKey
+from coldchain_server.storage.interface import Storage
+
+PREFIX: Final = "log/"
+CHECKPOINT: Final = "log/checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """The log's key: what everybody knows of it, and how it signs (64 bytes over a message)."""
+
+    public: NoteKey
+    sign: Callable[[bytes], bytes]
+
+
+class PublicLog:
+    """A log in the published tree.
+
+    Args:
+        storage: the published tree.
+        key: the log's; its name is the log's origin.
+        limits: bounds.
+    """
+
+    def __init__(self, storage: Storage, key: LogKey, limits: Limits = LIMITS) -> None:
+        self.storage, self.key, self.limits = storage, key, limits
+
+    async def head(self) -> SignedNote | None:
+        """The checkpoint as it is published; None before the first entry.
+
+        Raises:
+            StorageError: it is not a checkpoint that this log's key signed.
+        """
+        if await self.storage.stat(CHECKPOINT) is None:
+            return None
+        try:
+            note = parse_note(await self.storage.get(CHECKPOINT), self.limits)
+            open_checkpoint(note, [self.key.public])
+        except StorageError:
+            raise
+        except ColdchainError as error:
+            raise StorageError(
+                f"the log's checkpoint is not one of this log: {error.what}",
+                kept="nothing was signed; the tree is as it was",
+                todo="restore log/checkpoint from a backup or a mirror",
+            ) from error
+        return note
+
+    async def checkpoint(self) -> Checkpoint:
+        """Size and root now. Raises StorageError as :meth:`head`."""
+        note = await self.head()
+        origin = self.key.public.name
+        if note is None:
+            return Checkpoint(origin, 0, EMPTY_ROOT)
+        return open_checkpoint(note, [self.key.public]).checkpoint
+
+    async def append(self, entries: Sequence[bytes]) -> tuple[int, SignedNote]:
+        """Adds entries; returns the index of the first and the new checkpoint, signed and published.
+
+        Raises:
+            StorageError: the tree's tiles are not those under its checkpoint, or the disk refused.
+            MalformedError: an entry is too long.
+        """
+        old = await self.checkpoint()
+        new = old.size + len(entries)
+        edge = [tile for level in range(TOP_LEVEL + 1) if (tile := _partial(level, old.size))]
+        last = tile_at(ENTRIES, old.size // WIDTH, old.size)
+        there = await self._tiles([*edge, *([last] if last else [])])
+        with _damaged():
+            if edge_root(right_edge(old.size, there.get)) != old.root:
+                raise StorageError("the log's tiles are not those under its checkpoint", todo=_RESTORE)
+            files = grow(old.size, entries, there.get, self.limits)
+        for tile, data in files:
+            # no checkpoint ever named these: what lies there is what a crash left
+            await self.storage.put(PREFIX + tile.path, data, replace=True)
+        grown = {**there, **dict(files)}
+        root = edge_root(right_edge(new, grown.get))
+        text = Checkpoint(self.key.public.name, new, root).text
+        note = SignedNote(text, (sign_text(text, self.key.public, self.key.sign),))
+        await self.publish(note)
+        return old.size, note
+
+    async def publish(self, note: SignedNote) -> None:
+        """Publishes the checkpoint, with whatever cosignatures it has."""
+        await self.storage.put(CHECKPOINT, note.encode(), replace=True)
+
+    async def inclusion(self, index: int, head: Checkpoint) -> list[bytes]:
+        """The proof that entry ``index`` is under ``head``. Raises StorageError when tiles are damaged."""
+        reader = await self._reader(head, (node for nodes in inclusion_ranges(index, head.size) for node in nodes))
+        with _damaged():
+            return prove_inclusion(index, head.size, reader)
+
+    async def growth(self, old: int, head: Checkpoint) -> list[bytes]:
+        """The proof that ``head`` continues the log's first ``old`` entries."""
+        reader = await self._reader(head, (node for nodes in consistency_ranges(old, head.size) for node in nodes))
+        with _damaged():
+            return prove_consistency(old, head.size, reader)
+
+    async def root_at(self, size: int) -> bytes:
+        """The root of the log's first ``size`` entries."""
+        head = await self.checkpoint()
+        reader = await self._reader(head, subtrees(0, size))
+        with _damaged():
+            return tree_root(size, reader)
+
+    async def last_entries(self, head: Checkpoint) -> tuple[int, list[bytes]]:
+        """The entries of the newest bundle, proved to be under ``head``, and the index of the first."""
+        if head.size == 0:
+            return 0, []
+        bundle = (head.size - 1) // WIDTH
+        tile = tile_at(ENTRIES, bundle, head.size)
+        assert tile is not None
+        first = bundle * WIDTH
+        nodes = [Node(0, first + number) for number in range(tile.width)]
+        there = await self._tiles([tile, *tiles_needed(nodes, head.size)])
+        with _damaged():
+            reader = TileReader(head.size, head.root, there.get, self.limits)
+            return first, read_entries(bundle, reader, there.get, self.limits)
+
+    async def _reader(self, head: Checkpoint, nodes: Iterable[Node]) -> TileReader:
+        there = await self._tiles(tiles_needed(list(nodes), head.size))
+        return TileReader(head.size, head.root, there.get, self.limits)
+
+    async def _tiles(self, wanted: Iterable[Tile]) -> Mapping[Tile, bytes]:
+        there: dict[Tile, bytes] = {}
+        for tile in dict.fromkeys(wanted):
+            for one in dict.fromkeys((tile, tile.full)):
+                if await self.storage.stat(PREFIX + one.path) is not None:
+                    there[one] = await self.storage.get(PREFIX + one.path)
+                    break
+        return there
+
+
+_RESTORE: Final = "restore log/tile from a backup or a mirror; every tile can be checked against the checkpoint"
+
+
+def _partial(level: int, size: int) -> Tile | None:
+    count = size >> 8 * level
+    return Tile(level, count // WIDTH, count % WIDTH) if count % WIDTH else None
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """What a reader refuses about our own tiles is damage of the disk."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except ColdchainError as error:
+        raise StorageError(
+            f"the log's tiles are damaged: {error.what}",
+            kept="nothing was signed; the tree is as it was",
+            todo=_RESTORE,
+        ) from error
