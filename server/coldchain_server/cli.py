@@ -25,7 +25,8 @@ from coldchain_server.founding import Founding, found
 from coldchain_server.home import DEFAULT_SETTINGS, Home
 from coldchain_server.signing.key_files import DEMO, MODERATE
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import now_utc
+from coldchain_server.signing.log_policy import NO_WITNESS, policy_of
+from coldchain_server.signing.roles import load_state, now_utc
 
 _INTERRUPTED = 130  # as shells number it
 
@@ -69,29 +70,57 @@ def main() -> None:
 @click.option(
     "--regions", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="A regions.toml to start from."
 )
+@click.option("--log-name", default="", help="The public log's name, for ever; by default PRODUCT-log.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Witness, group and quorum lines (C2SP log policy): whose cosignatures customers ask for.",
+)
 @click.option("--demo-keys", is_flag=True, help="Stretch the passphrase cheaply: for demonstrations and tests only.")
 @json_option
-def init(directory: Path, product: str, regions: Path | None, demo_keys: bool, as_json: bool) -> None:
+def init(
+    directory: Path,
+    product: str,
+    regions: Path | None,
+    log_name: str,
+    policy: Path | None,
+    demo_keys: bool,
+    as_json: bool,
+) -> None:
     """Make an origin in DIRECTORY: settings, regions, and a key ceremony for every role."""
     try:
         token = check_token(product, "product")
         text = regions.read_text(encoding="utf-8") if regions else DEFAULT_REGIONS
+        lines = policy.read_bytes() if policy else NO_WITNESS
     except MalformedError as error:
         raise UsageError(error.what) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{regions} cannot be read: {error}") from error
     settings = DEFAULT_SETTINGS.replace('# product = "coldchain"', f'product = "{token}"')
-    founding = Founding(settings, text, passphrase(confirm=True), DEMO if demo_keys else MODERATE)
+    strength = DEMO if demo_keys else MODERATE
+    founding = Founding(settings, text, passphrase(confirm=True), strength, log_name, lines)
     home = run(found(directory, founding, now=now_utc()))
     names = list(home.regions().regions)
     keyring = Keyring(home.keys, passphrase())
+    told = policy_of(run(load_state(home.storage)))
+    asked = told.witnesses_of(told.quorum)
     out(
-        {"home": str(directory), "regions": names, "keys": sorted(keyring.files())},
+        {
+            "home": str(directory),
+            "regions": names,
+            "keys": sorted(keyring.files()),
+            "log": told.logs[0].vkey,
+            "witnesses": asked,
+        },
         as_json,
         [
             f"made {len(keyring.files())} keys and signed version 1 of every role; regions: {' '.join(names)}",
             f"customers pin {directory.name}/root.json: give it to them on a way of its own",
             f"carry root-* and targets-* out of {directory.name}/keys, and one approver to another jurisdiction",
+            f"public log: {told.logs[0].vkey}",
+            f"  customers ask for a quorum of {', '.join(asked)}: give them this vkey"
+            if asked
+            else "  NO WITNESS yet: nobody else vouches for the log; coldchain-server keys policy FILE names some",
         ],
     )
 

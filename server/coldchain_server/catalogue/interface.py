@@ -4,8 +4,9 @@ It is the origin's memory, not its truth: what is published is what the signed t
 row is written after the files it speaks of are durable, and a release whose timestamp is out counts as published even if the
 process died before the row said so (:mod:`coldchain_server.release.publish` mends that at its next start).
 
-States of a release: ``built`` -> ``approved`` -> ``published``; from the first two also ``discarded``. Numbers grow per channel and
-are never used twice, discarded or not.
+States of a release: ``built`` -> ``logged`` -> ``approved`` -> ``published``; from the first three also ``discarded``. Numbers grow
+per channel. One that stands in the public log is never used twice; a release that is given up before it is logged is forgotten, and
+its number is the next one's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-State = Literal["built", "approved", "published", "discarded"]
+State = Literal["built", "logged", "approved", "published", "discarded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,9 @@ class Catalogue(Protocol):
     async def set_state(self, channel: str, number: int, state: State, changed: str) -> None:
         """Moves a release on. Raises StateError for an unknown release or a step its state does not allow."""
 
+    async def forget_release(self, channel: str, number: int) -> None:
+        """Forgets a release that is only built, with its bundles. Raises StateError for any other."""
+
     async def release(self, channel: str, number: int) -> Release | None:
         """One release, or None."""
 
@@ -115,7 +119,8 @@ class Catalogue(Protocol):
 
 
 STEPS: dict[State, tuple[State, ...]] = {
-    "built": ("approved", "discarded"),
+    "built": ("logged", "discarded"),
+    "logged": ("approved", "discarded"),
     "approved": ("published", "discarded"),
     "published": (),
     "discarded": (),

@@ -53,5 +53,39 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
+    (
+        # A release is logged between being built and approved.
+        """
+        CREATE TABLE releases_2 (
+            channel TEXT NOT NULL,
+            number BIGINT NOT NULL CHECK (number > 0),
+            state TEXT NOT NULL CHECK (state IN ('built', 'logged', 'approved', 'published', 'discarded')),
+            manifest TEXT NOT NULL,
+            created TEXT NOT NULL,
+            changed TEXT NOT NULL,
+            PRIMARY KEY (channel, number)
+        )
+        """,
+        """
+        CREATE TABLE bundles_2 (
+            channel TEXT NOT NULL,
+            number BIGINT NOT NULL,
+            region TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            bytes BIGINT NOT NULL,
+            records BIGINT NOT NULL,
+            PRIMARY KEY (channel, number, region),
+            FOREIGN KEY (channel, number) REFERENCES releases_2 (channel, number)
+        )
+        """,
+        "INSERT INTO releases_2 (channel, number, state, manifest, created, changed) "
+        "SELECT channel, number, state, manifest, created, changed FROM releases",
+        "INSERT INTO bundles_2 (channel, number, region, digest, bytes, records) "
+        "SELECT channel, number, region, digest, bytes, records FROM bundles",
+        "DROP TABLE bundles",
+        "DROP TABLE releases",
+        "ALTER TABLE releases_2 RENAME TO releases",
+        "ALTER TABLE bundles_2 RENAME TO bundles",
+    ),
 )
 """``MIGRATIONS[n]`` leads from version n to n + 1."""

@@ -194,6 +194,19 @@ class SqliteCatalogue:
                 (state, changed, channel, number),
             )
 
+    async def forget_release(self, channel: str, number: int) -> None:
+        """See the interface."""
+        async with self._transaction():
+            rows = await self._all("SELECT state FROM releases WHERE channel = ? AND number = ?", (channel, number))
+            if rows != [("built",)]:
+                raise StateError(
+                    f"release {number} of {channel} is {rows[0][0]}: it is not forgotten"
+                    if rows
+                    else f"there is no release {number} of {channel}"
+                )
+            await self._run("DELETE FROM bundles WHERE channel = ? AND number = ?", (channel, number))
+            await self._run("DELETE FROM releases WHERE channel = ? AND number = ?", (channel, number))
+
     async def release(self, channel: str, number: int) -> Release | None:
         """See the interface."""
         found = _releases(

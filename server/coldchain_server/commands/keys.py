@@ -7,13 +7,21 @@ from typing import Any
 
 import click
 
+from coldchain.errors import UsageError
 from coldchain_server.commands.options import example, home_option, json_option, keyring_of, out, run
 from coldchain_server.home import Home
 from coldchain_server.release.build import utc_text
 from coldchain_server.signing.ceremony import TOP_LEVEL
 from coldchain_server.signing.key_files import DEMO, MODERATE
 from coldchain_server.signing.roles import load_state, now_utc
-from coldchain_server.signing.rotation import ROTATABLE, add_regions, expiring, renew_offline, rotate
+from coldchain_server.signing.rotation import (
+    ROTATABLE,
+    add_regions,
+    expiring,
+    renew_offline,
+    rotate,
+    set_log_policy,
+)
 
 
 @click.group()
@@ -91,6 +99,33 @@ def keys_renew(role: str, directory: Path, as_json: bool) -> None:
 
     run(work())
     out({"role": role}, as_json, [f"{role} is signed for another year"])
+
+
+@keys.command("policy", epilog=example("coldchain-server keys policy witnesses.policy"))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--log-name", default="", help="The log's name, if there is no log yet; by default PRODUCT-log.")
+@home_option
+@json_option
+def keys_policy(file: Path, log_name: str, directory: Path, as_json: bool) -> None:
+    """Tell customers which witnesses to ask for: FILE has witness, group and quorum lines (C2SP log policy).
+
+    It goes into a new root, so root keys must be here. Customers with a policy of their own keep that.
+    """
+    home = Home(directory)
+    home.require()
+    name = log_name or f"{home.settings().product}-log"
+    try:
+        lines = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+
+    async def work() -> bytes:
+        async with home.catalogue() as catalogue, catalogue.publisher(wait=30):
+            state = await load_state(home.storage)
+            return await set_log_policy(state, keyring_of(home), home.storage, lines, log_name=name, now=now_utc())
+
+    policy = run(work()).decode()
+    out({"policy": policy.splitlines()}, as_json, ["the root carries this policy from now on:", *policy.splitlines()])
 
 
 @keys.command("regions", epilog=example("coldchain-server keys regions"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coldchain.errors import StateError
+from coldchain.errors import ColdchainError, StateError
 from coldchain_server.catalogue.interface import Release
 from coldchain_server.commands.options import (
     channel_option,
@@ -21,9 +21,11 @@ from coldchain_server.commands.options import (
     say,
 )
 from coldchain_server.home import Home
+from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve as approve_release
 from coldchain_server.release.build import build as build_release
 from coldchain_server.release.build import discard as discard_release
+from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish as publish_release
 from coldchain_server.signing.roles import now_utc
 
@@ -36,20 +38,29 @@ def release() -> None:
 @release.command("build", epilog=example("coldchain-server release build --home origin"))
 @channel_option
 @click.option("--no-pull", is_flag=True, help="Take the feeds' newest snapshots instead of reading their sources.")
+@click.option("--no-log", is_flag=True, help="Only build: look at it first, and put it into the public log later.")
 @home_option
 @json_option
-def release_build(channel: str, no_pull: bool, directory: Path, as_json: bool) -> None:
-    """Build the next release: every region's bundle, deltas, manifest and role. Publishes nothing."""
+def release_build(channel: str, no_pull: bool, no_log: bool, directory: Path, as_json: bool) -> None:
+    """Build the next release (every region's bundle, deltas and manifest) and put it into the public log.
+
+    An entry of the log cannot be taken back. Approvals come after it: nothing can be valid that is not logged.
+    """
     home = Home(directory)
     home.require()
 
     async def work() -> Any:
         async with home.catalogue() as catalogue:
-            return await build_release(
-                home, catalogue, keyring_of(home), channel=channel, now=now_utc(), pull_feeds=not no_pull, say=say
-            )
+            return await build_release(home, catalogue, channel=channel, now=now_utc(), pull_feeds=not no_pull, say=say)
 
     built = run(work())
+    logged = None
+    error: ColdchainError | None = None
+    if not no_log:
+        try:
+            logged = run(_log(home, channel, built.number))
+        except ColdchainError as refused:
+            error = refused
     manifest = built.manifest
     lines = [f"release {built.number} of {channel}: {manifest.whole.records:,} records, {manifest.whole.bytes:,} bytes"]
     for name, facts in manifest.regions.items():
@@ -62,8 +73,59 @@ def release_build(channel: str, no_pull: bool, directory: Path, as_json: bool) -
             for entry in facts.policy
         ]
     lines += ["  nothing changed since the release before"] if built.unchanged else []
-    lines.append(f"next: coldchain-server release approve {built.number}")
-    out({"channel": channel, "release": built.number, "manifest": json.loads(manifest.encode())}, as_json, lines)
+    if error is not None:
+        if not as_json:
+            out({}, as_json, lines)
+        error.todo = f"{error.todo}; then: coldchain-server release log {built.number}".removeprefix("; ")
+        raise error
+    step = "log" if logged is None else "approve"
+    lines += _log_lines(logged) if logged is not None else []
+    lines.append(f"next: coldchain-server release {step} {built.number}")
+    found = {"channel": channel, "release": built.number, "manifest": json.loads(manifest.encode())}
+    out(found | (_log_json(logged) if logged is not None else {}), as_json, lines)
+
+
+async def _log(home: Home, channel: str, number: int) -> Logged:
+    async with home.catalogue() as catalogue:
+        keyring, witnesses = keyring_of(home), HttpWitnesses()
+        return await log_release(home, catalogue, keyring, witnesses, channel, number, now=now_utc())
+
+
+def _log_lines(logged: Logged) -> list[str]:
+    who = f"cosigned by {', '.join(logged.witnesses)}" if logged.witnesses else "the policy asks for no witness"
+    return [
+        f"  public log: entry {logged.index} of {logged.origin}, {who}; proof {logged.proof_bytes:,} bytes",
+    ]
+
+
+def _log_json(logged: Logged) -> dict[str, Any]:
+    return {
+        "log": logged.origin,
+        "index": logged.index,
+        "size": logged.size,
+        "witnesses": list(logged.witnesses),
+        "proof_bytes": logged.proof_bytes,
+    }
+
+
+@release.command("log", epilog=example("coldchain-server release log 42"))
+@click.argument("number", type=click.IntRange(min=1))
+@channel_option
+@home_option
+@json_option
+def release_log(number: int, channel: str, directory: Path, as_json: bool) -> None:
+    """Put a built release into the public log and before the witnesses, if building it did not.
+
+    Without a quorum of witnesses nothing can be signed; run it again when they answer.
+    """
+    home = Home(directory)
+    home.require()
+    logged = run(_log(home, channel, number))
+    out(
+        {"release": number, "channel": channel, **_log_json(logged)},
+        as_json,
+        [*_log_lines(logged), f"next: coldchain-server release approve {number}"],
+    )
 
 
 @release.command("approve", epilog=example("coldchain-server release approve 42 --key approver-1"))
@@ -121,19 +183,20 @@ def release_publish(number: int, channel: str, share: int, directory: Path, as_j
 @home_option
 @json_option
 def release_discard(number: int, channel: str, directory: Path, as_json: bool) -> None:
-    """Give up a release that is not published. Its number is not used again."""
+    """Give up a release that is not published. In the public log it stays, with its number."""
     home = Home(directory)
     home.require()
 
-    async def work() -> None:
+    async def work() -> bool:
         async with home.catalogue() as catalogue:
-            await discard_release(home, catalogue, channel, number, now=now_utc())
+            return await discard_release(home, catalogue, channel, number, now=now_utc())
 
-    run(work())
+    logged = run(work())
+    rest = "it stays in the public log, and its number is used" if logged else "its number is the next one's"
     out(
-        {"release": number, "channel": channel, "state": "discarded"},
+        {"release": number, "channel": channel, "state": "discarded", "logged": logged},
         as_json,
-        [f"release {number} of {channel} is given up"],
+        [f"release {number} of {channel} is given up; {rest}"],
     )
 
 

@@ -11,14 +11,13 @@ dies before the checkpoint leaves tiles of a size that no checkpoint ever named;
 them meanwhile, since a reader only asks for what a signed checkpoint implies.
 
 The log reads its own tiles back through :class:`~coldchain.tlog.tiles.TileReader`, so a tile that rotted on the disk is noticed before
-anything is signed over it. The caller holds the publisher's lock.
+anything is signed over it. Whoever appends holds the publisher's lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from coldchain.errors import ColdchainError, StorageError
@@ -55,12 +54,8 @@ PREFIX: Final = "log/"
 CHECKPOINT: Final = "log/checkpoint"
 
 
-@dataclass(frozen=True, slots=True)
-class LogKey:
-    """The log's key: what everybody knows of it, and how it signs (64 bytes over a message)."""
-
-    public: NoteKey
-    sign: Callable[[bytes], bytes]
+Sign = Callable[[bytes], bytes]
+"""Makes the log's 64-byte Ed25519 signature of a message."""
 
 
 class PublicLog:
@@ -68,11 +63,11 @@ class PublicLog:
 
     Args:
         storage: the published tree.
-        key: the log's; its name is the log's origin.
+        key: the log's public key; its name is the log's origin.
         limits: bounds.
     """
 
-    def __init__(self, storage: Storage, key: LogKey, limits: Limits = LIMITS) -> None:
+    def __init__(self, storage: Storage, key: NoteKey, limits: Limits = LIMITS) -> None:
         self.storage, self.key, self.limits = storage, key, limits
 
     async def head(self) -> SignedNote | None:
@@ -85,7 +80,7 @@ class PublicLog:
             return None
         try:
             note = parse_note(await self.storage.get(CHECKPOINT), self.limits)
-            open_checkpoint(note, [self.key.public])
+            open_checkpoint(note, [self.key])
         except StorageError:
             raise
         except ColdchainError as error:
@@ -99,12 +94,12 @@ class PublicLog:
     async def checkpoint(self) -> Checkpoint:
         """Size and root now. Raises StorageError as :meth:`head`."""
         note = await self.head()
-        origin = self.key.public.name
+        origin = self.key.name
         if note is None:
             return Checkpoint(origin, 0, EMPTY_ROOT)
-        return open_checkpoint(note, [self.key.public]).checkpoint
+        return open_checkpoint(note, [self.key]).checkpoint
 
-    async def append(self, entries: Sequence[bytes]) -> tuple[int, SignedNote]:
+    async def append(self, entries: Sequence[bytes], sign: Sign) -> tuple[int, SignedNote]:
         """Adds entries; returns the index of the first and the new checkpoint, signed and published.
 
         Raises:
@@ -125,8 +120,8 @@ class PublicLog:
             await self.storage.put(PREFIX + tile.path, data, replace=True)
         grown = {**there, **dict(files)}
         root = edge_root(right_edge(new, grown.get))
-        text = Checkpoint(self.key.public.name, new, root).text
-        note = SignedNote(text, (sign_text(text, self.key.public, self.key.sign),))
+        text = Checkpoint(self.key.name, new, root).text
+        note = SignedNote(text, (sign_text(text, self.key, sign),))
         await self.publish(note)
         return old.size, note
 
@@ -166,6 +161,11 @@ class PublicLog:
         with _damaged():
             reader = TileReader(head.size, head.root, there.get, self.limits)
             return first, read_entries(bundle, reader, there.get, self.limits)
+
+    async def find(self, entry: bytes) -> int | None:
+        """The index of an entry among the newest ones (those of the last bundle); None when it is not there."""
+        first, entries = await self.last_entries(await self.checkpoint())
+        return first + entries.index(entry) if entry in entries else None
 
     async def _reader(self, head: Checkpoint, nodes: Iterable[Node]) -> TileReader:
         there = await self._tiles(tiles_needed(list(nodes), head.size))

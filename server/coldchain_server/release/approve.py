@@ -6,12 +6,14 @@ The approver trusts nothing the assembler says. Before the key is used,
 2. every region's bundle is assembled again from the feeds' snapshots that the manifest names, checked line by line, under the
    policies of regions.toml, and must be the manifest's, to the byte;
 3. every bundle file (full and deltas) is applied with the client's code, and must give that bundle;
-4. every role must say this and nothing else: the published role's next version with this one channel replaced.
+4. the log's proof must show the manifest under a checkpoint that the customers' policy accepts;
+5. every role must say this and nothing else: the published role's next version with this one channel replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +21,18 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
 from coldchain.bundle.manifest import Manifest
-from coldchain.errors import ApprovalError, ColdchainError, InternalError, KeyringError, StateError, VerificationError
+from coldchain.errors import (
+    ApprovalError,
+    ColdchainError,
+    EvidenceError,
+    InternalError,
+    KeyringError,
+    StateError,
+    VerificationError,
+)
+from coldchain.tlog.offline import verify_proof
 from coldchain.tuf.metadata import good_keys, parse_metadata
+from coldchain.verify import PROOF
 from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.feeds.lint import lint_snapshot
@@ -31,6 +43,7 @@ from coldchain_server.release.bundle_files import check_bundle_file, load_descri
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.release.publish import reconcile
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.log_policy import policy_of
 from coldchain_server.signing.roles import (
     LIVES,
     ChannelFacts,
@@ -71,14 +84,19 @@ async def approve(
         state = await load_state(home.storage)
         await reconcile(home, catalogue, state, now=now)
         release = await catalogue.release(channel, number)
-        if release is None or release.state not in ("built", "approved"):
+        if release is None:
+            raise StateError(f"there is no release {number} of {channel}", todo="coldchain-server release list")
+        if release.state == "built":
             raise StateError(
-                f"release {number} of {channel} is {release.state if release else 'not built'}",
-                todo="coldchain-server release list",
+                f"release {number} of {channel} is not in the public log yet",
+                todo=f"coldchain-server release log {number}",
             )
+        if release.state in ("published", "discarded"):
+            raise StateError(f"release {number} of {channel} is {release.state}", todo="coldchain-server release list")
         draft = Draft(home.draft(channel, number))
         await _check_published(home, state, now)
         manifest = draft.manifest(release)
+        _check_log(draft, state, now)
         _check_manifest(home, manifest, release)
         sources = await _sources(catalogue, channel, number)
         roles = {}
@@ -89,7 +107,7 @@ async def approve(
             add_signature(role, signer)
             draft.put_role(region, role)
         complete = all(missing_signatures(state, region, role) == 0 for region, role in roles.items())
-        if complete and release.state == "built":
+        if complete and release.state == "logged":
             await catalogue.set_state(channel, number, "approved", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
         name = keyring.names()[signer.public_key.keyid]
     return name, complete
@@ -106,6 +124,15 @@ async def _check_published(home: Home, state: RoleState, now: datetime) -> None:
         raise _refuse("the published root version 1 is not the root.json that customers pin")
     moment = mending_moment(state, (), now)
     await check_as_client(home.storage, {}, in_time(state, (), moment), moment)
+
+
+def _check_log(draft: Draft, state: RoleState, now: datetime) -> None:
+    """The public log holds the manifest, and a quorum of the witnesses that customers ask for saw it."""
+    data, proof = draft.read(draft.directory / "manifest.json"), draft.read(draft.directory / PROOF)
+    try:
+        verify_proof(data, proof, policy_of(state), now)
+    except (EvidenceError, VerificationError) as error:
+        raise _refuse(f"the public log: {error.what}") from error
 
 
 def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
@@ -130,7 +157,7 @@ def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
     if bundle_facts(bundles[GLOBAL].description) != manifest.whole:
         raise _refuse("the global bundle, assembled again from the feeds' snapshots, is not the manifest's")
     for region, facts in manifest.regions.items():
-        if region_facts(bundles[region]) != facts:
+        if region_facts(bundles[region]) != replace(facts, full=None):
             raise _refuse(
                 f"region {region}: the bundle, assembled again from the feeds' snapshots under regions.toml, is not the manifest's"
             )
@@ -164,12 +191,15 @@ def _checked_role(
         raise _refuse(f"region {region}: the role does not follow its format: {error.what}") from error
     prefix = f"{region}/{manifest.channel}/"
     names = [path.removeprefix(prefix) for path in parsed.targets if path.startswith(prefix)]
-    if not {"full.ccd", "manifest.json"} <= set(names):
-        raise _refuse(f"region {region}: the role names no full bundle or no manifest")
+    if not {"full.ccd", "manifest.json", PROOF} <= set(names):
+        raise _refuse(f"region {region}: the role names no full bundle, no manifest or no proof of the log")
     said = manifest.regions[region].facts
     files: dict[str, tuple[int, str]] = {}
     for name in names:
         files[prefix + name] = _checked_file(home, draft, region, name, said.bundle, sources)
+    full = manifest.regions[region].full
+    if full is None or files[f"{prefix}full.ccd"] != (full.bytes, full.sha256):
+        raise _refuse(f"region {region}: the full bundle's file is not the one that the logged manifest names")
     facts = ChannelFacts(manifest.release, said.bundle, said.bytes, said.records, manifest.digest, files)
     expected = next_region_role(state.delegated[region], manifest.channel, facts, now)
     if not now < role.signed.expires <= now + LIVES["region"]:
@@ -186,10 +216,10 @@ def _checked_file(
     home: Home, draft: Draft, region: str, name: str, bundle: str, sources: Mapping[int, str]
 ) -> tuple[int, str]:
     what = f"{region} {name}"
-    file = draft.directory / name if name == "manifest.json" else draft.target(region, name)
+    file = draft.file(region, name)
     try:
         found = measure(file)
-        if name == "manifest.json":
+        if name in ("manifest.json", PROOF):
             return found
         number = name.removeprefix("from-").removesuffix(".ccd")
         old = None

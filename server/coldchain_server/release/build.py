@@ -1,21 +1,23 @@
 """Building a release: from the feeds' snapshots to a draft with every region's bundle, deltas, manifest and role.
 
-The assembler's key signs each region role here (one of the two signatures a client asks for); an approver adds the second
-(:mod:`.approve`). Nothing is published: the published tree is only read.
+Nothing is published and nothing signed: the published tree is only read. The release is logged next (:mod:`.log`), which makes the
+region roles, and then approved (:mod:`.approve`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 import coldchain
 from coldchain.bundle.description import BundleDescription
-from coldchain.bundle.manifest import BundleFacts, FeedFacts, GateCheck, Manifest, Policy, RegionFacts
+from coldchain.bundle.manifest import BundleFacts, FeedFacts, FileFacts, GateCheck, Manifest, Policy, RegionFacts
 from coldchain.errors import LintError, StateError
+from coldchain.limits import LIMITS
 from coldchain_server.assembly.assemble import AssembledBundle, assemble
+from coldchain_server.assembly.provenance import source_digest
 from coldchain_server.assembly.regions import GLOBAL, Regions
 from coldchain_server.assembly.sections import PreparedSection
 from coldchain_server.catalogue.interface import Bundle, Catalogue, Release
@@ -25,13 +27,15 @@ from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import checked_again, pull
 from coldchain_server.feeds.snapshots import FeedSnapshot
 from coldchain_server.home import Home
+from coldchain_server.log.public_log import PublicLog
 from coldchain_server.release.bundle_files import Source, load_description, write_bundle_files
 from coldchain_server.release.drafts import Draft
 from coldchain_server.release.publish import reconcile
-from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import ROLLOUT, ChannelFacts, RoleState, add_signature, load_state, next_region_role
+from coldchain_server.signing.log_policy import policy_of
+from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state
 
-ASSEMBLER: Final = "assembler"
+OTHERS: Final = "other-sections"
+MOST_CHANGES: Final = 200
 Say = Callable[[str], None]
 
 
@@ -57,7 +61,6 @@ def utc_text(moment: datetime) -> str:
 async def build(
     home: Home,
     catalogue: Catalogue,
-    keyring: Keyring,
     *,
     channel: str,
     now: datetime,
@@ -69,7 +72,6 @@ async def build(
     Args:
         home: the origin.
         catalogue: gets the release once its draft is durable.
-        keyring: must hold the assembler's key.
         channel: which channel.
         now: the time of creation and signing.
         pull_feeds: read the feeds' sources anew; otherwise take their newest snapshots.
@@ -111,39 +113,49 @@ async def build(
             )
             files[region], changes[region] = written
         changes[GLOBAL] = _change(home, history[GLOBAL], bundles[GLOBAL].description)
-        previous = [release for release in await catalogue.releases(channel) if release.state == "published"]
+        before = await catalogue.releases(channel)
+        published = [release for release in before if release.state == "published"]
         manifest = Manifest(
             product=settings.product,
             channel=channel,
             release=number,
-            previous=previous[-1].manifest if previous else None,
+            previous=_previous(before, state, channel, number),
             created=utc_text(now),
             whole=bundle_facts(bundles[GLOBAL].description),
-            regions={name: region_facts(bundles[name]) for name in regions.regions},
+            regions={
+                name: replace(region_facts(bundles[name]), full=FileFacts(*files[name]["full.ccd"]))
+                for name in regions.regions
+            },
             feeds=feeds,
             assembler=coldchain.__version__,
-            changes=_counts(changes),
+            changes=fit_changes(_counts(changes)),
             gate=(_lint_check(reports),),
+            source=source_digest(),
         )
         data = manifest.encode()
+        if len(data) > LIMITS.log_entry_bytes:
+            raise StateError(
+                f"the manifest has {len(data):,} bytes, and an entry of the public log holds {LIMITS.log_entry_bytes:,}",
+                kept="the releases published before",
+                todo="shorten the reasons in regions.toml, or merge policies into fewer ones",
+            )
         draft.write(draft.directory / "manifest.json", data)
         home.content.put(data)
-        _sign_roles(draft, state, keyring, manifest, len(data), files, now)
         created = utc_text(now)
         await catalogue.put_release(
             Release(channel, number, "built", manifest.digest, created, created),
             [_row(channel, number, name, bundle.description) for name, bundle in bundles.items()],
         )
     sizes = {region: {name: length for name, (length, _) in found.items()} for region, found in files.items()}
-    return Built(channel, number, manifest, tuple(reports), sizes, bool(previous) and not manifest.changes[GLOBAL])
+    return Built(channel, number, manifest, tuple(reports), sizes, bool(published) and not manifest.changes[GLOBAL])
 
 
 async def _nothing_waits(catalogue: Catalogue, channel: str) -> None:
     for release in await catalogue.releases(channel):
-        if release.state in ("built", "approved"):
+        if release.state in ("built", "logged", "approved"):
             raise StateError(
                 f"release {release.number} of {channel} is {release.state} and not published",
-                todo=f"approve and publish it, or: coldchain-server release discard {release.number}",
+                todo=f"log, approve and publish it, or: coldchain-server release discard {release.number}",
             )
 
 
@@ -227,6 +239,32 @@ def _counts(changes: Mapping[str, BundleChange | None]) -> dict[str, dict[str, t
     return found
 
 
+def fit_changes(counts: dict[str, dict[str, tuple[int, int]]]) -> dict[str, dict[str, tuple[int, int]]]:
+    """The counts, few enough for an entry of the log: where very many sections changed, the smallest changes are summed up.
+
+    The sum stands under :data:`OTHERS`, which cannot be a section's name: those end with their type.
+    """
+    fitted = {}
+    for region, sections in counts.items():
+        most = MOST_CHANGES if region == GLOBAL else MOST_CHANGES // 10
+        names = sorted(sections, key=lambda name: (-sum(sections[name]), name))
+        kept = {name: sections[name] for name in sorted(names[:most])}
+        rest = [sections[name] for name in names[most:]]
+        if rest:
+            kept[OTHERS] = (sum(added for added, _ in rest), sum(removed for _, removed in rest))
+        fitted[region] = kept
+    return fitted
+
+
+def _previous(before: Sequence[Release], state: RoleState, channel: str, number: int) -> str | None:
+    """The manifest of the release before this one in the log: published, or given up after it was logged."""
+    for release in before:
+        if release.number == number - 1:
+            return release.manifest
+    facts = [state.channel(region, channel) for region in state.delegated if region != ROLLOUT]
+    return next((str(one["manifest"]) for one in facts if one is not None and one["release"] == number - 1), None)
+
+
 def _section_counts(change: BundleChange) -> dict[str, tuple[int, int]]:
     counts = {}
     old = {section.name: section for section in change.old.sections} if change.old else {}
@@ -266,38 +304,37 @@ def _lint_check(reports: Sequence[LintReport]) -> GateCheck:
     return GateCheck("lint", "passed", detail)
 
 
-def _sign_roles(
-    draft: Draft,
-    state: RoleState,
-    keyring: Keyring,
-    manifest: Manifest,
-    manifest_bytes: int,
-    files: Mapping[str, Mapping[str, tuple[int, str]]],
-    now: datetime,
-) -> None:
-    for region, facts in manifest.regions.items():
-        prefix = f"{region}/{manifest.channel}"
-        targets = {f"{prefix}/{name}": found for name, found in files[region].items()}
-        targets[f"{prefix}/manifest.json"] = (manifest_bytes, manifest.digest)
-        whole = facts.facts
-        channel = ChannelFacts(manifest.release, whole.bundle, whole.bytes, whole.records, manifest.digest, targets)
-        role = next_region_role(state.delegated[region], manifest.channel, channel, now)
-        keyids, _ = state.keyids(region)
-        for signer in keyring.signers(keyids, 1, f"role {region}", prefer=ASSEMBLER):
-            add_signature(role, signer)
-        draft.put_role(region, role)
-
-
 def _row(channel: str, number: int, region: str, description: BundleDescription) -> Bundle:
     return Bundle(channel, number, region, description.digest, description.total_bytes, description.total_records)
 
 
-async def discard(home: Home, catalogue: Catalogue, channel: str, number: int, *, now: datetime) -> None:
-    """Gives up a release that is not published; its number is not used again. Raises StateError when it is published."""
+async def discard(home: Home, catalogue: Catalogue, channel: str, number: int, *, now: datetime) -> bool:
+    """Gives up a release that is not published.
+
+    One that is in the public log keeps its number, and the next one names it as the one before it. The number of one that never
+    was is used again, so that the log's entries of a channel have no gap.
+
+    Returns:
+        Whether the release is in the log.
+
+    Raises:
+        StateError: it is published, or there is none.
+    """
     async with catalogue.publisher():
-        await reconcile(home, catalogue, await load_state(home.storage), now=now)
-        await catalogue.set_state(channel, number, "discarded", utc_text(now))
+        state = await load_state(home.storage)
+        await reconcile(home, catalogue, state, now=now)
+        release = await catalogue.release(channel, number)
+        logged = True
+        if release is not None and release.state == "built":
+            # a try that was cut short may have logged it
+            log = PublicLog(home.storage, policy_of(state).log_keys[0])
+            logged = await log.find(home.content.get(release.manifest)) is not None
+        if logged:
+            await catalogue.set_state(channel, number, "discarded", utc_text(now))
+        else:
+            await catalogue.forget_release(channel, number)
         Draft(home.draft(channel, number)).remove()
+    return logged
 
 
 async def preview(home: Home, catalogue: Catalogue, channel: str, region: str) -> AssembledBundle:

@@ -16,7 +16,7 @@ from typing import Any
 from tuf.api.metadata import Metadata, Targets
 
 from coldchain import canonical
-from coldchain.bundle.manifest import Manifest
+from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ApprovalError, StateError, StorageError
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.feeds.snapshots import parse_snapshot
@@ -57,7 +57,6 @@ async def publish(
         _check_roles(state, roles, release)
         for region, role in roles.items():
             await _put_targets(home, draft, region, channel, role)
-        await _put_snapshots(home, manifest)
         facts = state.rollout()
         for region in manifest.regions:
             entry: canonical.Object = {"release": number, "share": share, "held": False}
@@ -66,7 +65,7 @@ async def publish(
         sign(rollout, role_signers(state, keyring, ROLLOUT))
         await publish_roles(state, keyring, home.storage, {**roles, ROLLOUT: rollout}, now)
         await _finish(home, catalogue, release, now)
-        await prune(home, state, channel, home.settings().keep_generations)
+        await prune(home, catalogue, state, channel, home.settings().keep_generations)
     return manifest
 
 
@@ -79,11 +78,12 @@ async def _approved(catalogue: Catalogue, channel: str, number: int) -> Release:
     release = await catalogue.release(channel, number)
     if release is None:
         raise StateError(f"there is no release {number} of {channel}", todo="coldchain-server release list")
-    if release.state == "built":
+    if release.state in ("built", "logged"):
+        step = "log" if release.state == "built" else "approve"
         raise ApprovalError(
-            f"release {number} of {channel} is not approved",
+            f"release {number} of {channel} is not {'logged' if step == 'log' else 'approved'}",
             kept="the releases published before",
-            todo=f"coldchain-server release approve {number}",
+            todo=f"coldchain-server release {step} {number}",
         )
     if release.state != "approved":
         raise StateError(f"release {number} of {channel} is {release.state}", todo="coldchain-server release list")
@@ -115,12 +115,12 @@ async def _put_targets(home: Home, draft: Draft, region: str, channel: str, role
     for path, target in role.signed.targets.items():
         if path.startswith(prefix):
             name = path.removeprefix(prefix)
-            file = draft.directory / name if name == "manifest.json" else draft.target(region, name)
+            file = draft.file(region, name)
             sha256 = target.hashes["sha256"]
-            await _put_measured(home, f"targets/{prefix}{sha256}.{name}", file, sha256)
+            await put_measured(home, f"targets/{prefix}{sha256}.{name}", file, sha256)
 
 
-async def _put_measured(home: Home, path: str, file: Path, sha256: str) -> None:
+async def put_measured(home: Home, path: str, file: Path, sha256: str) -> None:
     """A name that holds a digest is given to no other bytes: they could never be replaced."""
     try:
         found = measure(file)[1]
@@ -137,13 +137,13 @@ async def _put_measured(home: Home, path: str, file: Path, sha256: str) -> None:
     await home.storage.put(path, file)
 
 
-async def _put_snapshots(home: Home, manifest: Manifest) -> None:
+async def put_snapshots(home: Home, manifest: Manifest) -> None:
     """The feeds' snapshots and their files, so that anyone can build the release again."""
     for feed in manifest.feeds:
         snapshot = parse_snapshot(home.content.get(feed.snapshot))
         for file in snapshot.files:
-            await _put_measured(home, f"snapshots/{file.sha256}", home.content(file.sha256), file.sha256)
-        await _put_measured(home, f"snapshots/{feed.snapshot}", home.content(feed.snapshot), feed.snapshot)
+            await put_measured(home, f"snapshots/{file.sha256}", home.content(file.sha256), file.sha256)
+        await put_measured(home, f"snapshots/{feed.snapshot}", home.content(feed.snapshot), feed.snapshot)
 
 
 async def _finish(home: Home, catalogue: Catalogue, release: Release, now: datetime) -> None:
@@ -170,7 +170,7 @@ async def reconcile(home: Home, catalogue: Catalogue, state: RoleState, *, now: 
         for release in await catalogue.releases(channel):
             if release.state == "approved" and _is_out(state, release):
                 await _finish(home, catalogue, release, now)
-            elif release.state in ("built", "approved"):
+            elif release.state in ("built", "logged", "approved"):
                 known.add(home.draft(channel, release.number).name)
     for path in sorted(home.drafts.glob("*")):
         if path.name not in known:
@@ -182,24 +182,38 @@ def _is_out(state: RoleState, release: Release) -> bool:
     return any(one is not None and one["manifest"] == release.manifest for one in facts)
 
 
-async def prune(home: Home, state: RoleState, channel: str, generations: int) -> list[str]:
+async def prune(home: Home, catalogue: Catalogue, state: RoleState, channel: str, generations: int) -> list[str]:
     """Deletes bundle files of the channel that neither its newest release nor the ``generations`` before it name.
+
+    The full bundles of releases that were logged and given up stay as long: who follows the log wants to see them.
 
     Endpoints in the middle of an update, and those behind a cache, still find what their role names. Releases are counted, not
     versions of roles: what the other channel publishes, and what is signed anew, takes nobody's time away. Returns their paths.
     """
     gone = []
+    logged = await _logged_files(home, catalogue, channel, generations)
     published = [path async for path in home.storage.list("metadata/")]
     for region in state.delegated:
         if region == ROLLOUT:
             continue
         named = await _named(home, published, region, channel, generations)
         async for path in home.storage.list(f"targets/{region}/{channel}/"):
-            if path not in named:
+            if path not in named and path not in logged:
                 with contextlib.suppress(StorageError):  # one more file on the disk is no reason to fail a publish
                     await home.storage.delete(path)
                     gone.append(path)
     return gone
+
+
+async def _logged_files(home: Home, catalogue: Catalogue, channel: str, generations: int) -> set[str]:
+    """The full bundles that the newest entries of the log speak of."""
+    found = set()
+    for release in (await catalogue.releases(channel))[-generations - 1 :]:
+        manifest = parse_manifest(home.content.get(release.manifest))
+        for region, facts in manifest.regions.items():
+            if facts.full is not None:
+                found.add(f"targets/{region}/{channel}/{facts.full.sha256}.full.ccd")
+    return found
 
 
 async def _named(home: Home, published: Sequence[str], region: str, channel: str, generations: int) -> set[str]:

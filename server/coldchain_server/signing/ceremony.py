@@ -34,8 +34,14 @@ from tuf.api.metadata import (
 
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.log_policy import LOG_KEY, NO_WITNESS, complete_policy, note_key, root_member
-from coldchain_server.signing.nacl_signer import NaclKey
+from coldchain_server.signing.log_policy import (
+    LOG_KEY,
+    NO_WITNESS,
+    check_log_name,
+    complete_policy,
+    note_key,
+    root_member,
+)
 from coldchain_server.signing.roles import (
     LIVES,
     ROLLOUT,
@@ -118,7 +124,7 @@ async def hold_ceremony(
         KeyringError: a key exists already or cannot be written.
         StorageError: the tree cannot be written.
     """
-    note_key(log_name, NaclKey.from_public(bytes(32)))  # a name that no log may have: say so before keys are made
+    check_log_name(log_name)  # before keys are made
     keys = keyring.create([*(name for names in KEYS.values() for name in names), LOG_KEY], strength)
     whole_policy = complete_policy(note_key(log_name, keys[LOG_KEY]), policy)
     by_role = {role: [keys[name] for name in names] for role, names in KEYS.items()}

@@ -22,15 +22,23 @@ from coldchain.errors import ColdchainError, KeyringError, MalformedError, State
 from coldchain.evidence import ROOT_FORMAT, effective_policy
 from coldchain.keys import PublicKey
 from coldchain.tlog.policy import Policy, parse_policy
-from coldchain.tlog.vkey import Kind, NoteKey
+from coldchain.tlog.vkey import Kind, NoteKey, check_key_name
 from coldchain.tuf.metadata import parse_metadata
-from coldchain_server.log.public_log import LogKey
+from coldchain_server.log.public_log import Sign
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.nacl_signer import NaclKey
 from coldchain_server.signing.roles import RoleState, encode
 
 LOG_KEY: Final = "log"
 NO_WITNESS: Final = b"quorum none\n"
+
+
+def check_log_name(name: str) -> None:
+    """Raises UsageError for a name that no log may have."""
+    try:
+        check_key_name(name)
+    except MalformedError as error:
+        raise UsageError(f"log name: {error.what}", todo="a name like log.example/coldchain") from error
 
 
 def note_key(name: str, key: NaclKey) -> NoteKey:
@@ -71,15 +79,17 @@ def policy_of(state: RoleState) -> Policy:
         ) from error
 
 
-def log_key(keyring: Keyring, policy: Policy) -> LogKey:
-    """The log's key, under the name it has in the policy.
+def log_signer(keyring: Keyring, log: NoteKey) -> Sign:
+    """How the log signs.
+
+    Args:
+        keyring: must hold the log's key.
+        log: the key that the policy names.
 
     Raises:
-        KeyringError: the key is not here, or the policy names another one.
+        KeyringError: the key is not here, or another one.
     """
-    public = keyring.public(LOG_KEY)
-    known = next((one for one in policy.log_keys if one == note_key(one.name, public)), None)
-    if known is None:
+    if note_key(log.name, keyring.public(LOG_KEY)) != log:
         raise KeyringError(f"the root's log policy does not name the key {LOG_KEY!r} that is here")
     signer = keyring.signer(LOG_KEY)
-    return LogKey(known, lambda message: bytes.fromhex(signer.sign(message).signature))
+    return lambda message: bytes.fromhex(signer.sign(message).signature)
