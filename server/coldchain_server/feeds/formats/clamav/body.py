@@ -40,6 +40,7 @@ _PAIRS = re.compile(rb"(?:[0-9a-fA-F?]{2})+")
 _LITERAL = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 _JUMP = re.compile(rb"\{([0-9]{0,10})(-?)([0-9]{0,10})\}")
 _BRACKET = re.compile(rb"\[([0-9]{1,10})(?:-([0-9]{1,10}))?\]")
+_DIGITS = b"0123456789abcdefABCDEF?"
 _CLASSES = frozenset({b"B", b"L", b"W"})
 
 # What one element of a part is: a literal byte, a half byte, any byte, a choice of single bytes, anything else.
@@ -109,8 +110,10 @@ class _Reader:
         return Body(tuple(run for part in self.parts for run in part.runs), tuple(self.choices))
 
     def odd(self, at: int) -> LineError:
-        here = self.data[at : at + 1]
-        if here and here in b"0123456789abcdefABCDEF?":
+        here, after = self.data[at : at + 1], self.data[at + 1 : at + 2]
+        if here and here in _DIGITS:
+            if after and after not in _DIGITS + b"*{}[]()|!":
+                return self.odd(at + 1)
             return self.fail(
                 "odd-hex", "an odd number of hex digits: a byte has two", "complete or remove the last digit", at
             )

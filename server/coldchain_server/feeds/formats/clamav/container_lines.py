@@ -29,10 +29,10 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     number,
     show,
 )
-from coldchain_server.feeds.formats.clamav.regexes import check_regex
+from coldchain_server.feeds.formats.clamav.posix_regexes import check_posix_regex
 
 _RANGE = re.compile(rb"[0-9]{1,10}-[0-9]{1,10}\Z")
-_CRC = re.compile(rb"(?:0x)?[0-9a-fA-F]{1,8}\Z")
+_CRC = re.compile(rb"(?!(?:ff){4}\Z)(?:[0-9a-fA-F]{2}){1,4}\Z")  # the engine takes ffffffff for an error
 _ANY = b"*"
 
 
@@ -63,7 +63,7 @@ def _check_file_name(field: Field) -> None:
     if not field.data:
         raise LineError(field.column, "bad-regex", "the regular expression is empty", "write * for any name")
     if field.data != _ANY:
-        check_regex(field.data, field.column, perl=False)
+        check_posix_regex(field.data, field.column)
 
 
 def _says_something(parts: list[Field], column: int) -> None:

@@ -30,7 +30,7 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     check_levels,
     show,
 )
-from coldchain_server.feeds.formats.clamav.regexes import check_regex
+from coldchain_server.feeds.formats.clamav.posix_regexes import check_posix_regex
 
 _LEVELS = re.compile(rb":([0-9]{0,9})-([0-9]{0,9})\Z")
 _FILTER = re.compile(rb"[0-9a-fA-F]{0,3}\Z")
@@ -106,7 +106,7 @@ def _parse(line: bytes, remarks: list[Remark], *, allowed: bool) -> Record:
     else:
         if not rest:
             raise LineError(field.column, "bad-regex", "the regular expression is empty", "write one")
-        check_regex(rest, field.column, perl=False)
+        check_posix_regex(rest, field.column, hosts=True)
     return Record(line, None, levels)
 
 

@@ -1,7 +1,7 @@
 """A first check of regular expressions: what no engine could compile, without compiling it.
 
-ClamAV compiles the regular expressions of ldb with PCRE2 and those of cdb, pdb and wdb with its own POSIX library; one that
-does not compile refuses the whole set. Python's ``re`` speaks another dialect, so this looks at structure alone:
+ClamAV compiles the regular expressions of ldb with PCRE2 (those of other types: :mod:`.posix_regexes`); one that does not compile
+refuses the whole set. Python's ``re`` speaks another dialect, so this looks at structure alone:
 parentheses, classes, escapes, and quantifiers with nothing before them. Worked example: ``a(b`` is refused with the
 column of its parenthesis. What passes here is compiled for certain only by the engine's own load test.
 """
@@ -34,31 +34,30 @@ def _class_end(text: bytes, start: int) -> int:
     return -1
 
 
-def _escape_end(text: bytes, at: int, perl: bool) -> int:
+def _escape_end(text: bytes, at: int) -> int:
     """The place after the escape at ``at``; PCRE2's ``\\Q…\\E`` is one escape."""
-    if perl and text[at + 1 : at + 2] == b"Q":
+    if text[at + 1 : at + 2] == b"Q":
         end = text.find(b"\\E", at + 2)
         return len(text) if end < 0 else end + 2
     return at + 2
 
 
-def _group_start(text: bytes, at: int, perl: bool) -> int:
+def _group_start(text: bytes, at: int) -> int:
     """The place after an opening parenthesis and what belongs to it: a comment whole, ``?`` or ``*`` alone."""
-    if perl and text.startswith(b"?#", at + 1):
+    if text.startswith(b"?#", at + 1):
         end = text.find(b")", at)
         return len(text) if end < 0 else end
-    if perl and text[at + 1 : at + 2] in (b"?", b"*"):
+    if text[at + 1 : at + 2] in (b"?", b"*"):
         return at + 2
     return at + 1
 
 
-def check_regex(text: bytes, column: int, *, perl: bool) -> None:
+def check_regex(text: bytes, column: int) -> None:
     """Structure of a regular expression.
 
     Args:
         text: the expression.
         column: column of its first byte.
-        perl: PCRE2 rather than POSIX extended syntax.
 
     Raises:
         LineError: ``bad-regex``.
@@ -68,7 +67,7 @@ def check_regex(text: bytes, column: int, *, perl: bool) -> None:
         return LineError(column + at, "bad-regex", f"the regular expression: {message}", fix)
 
     opened: list[int] = []
-    at = 4 if not perl and text.startswith(b"(?i)") else 0  # ClamAV's own mark on POSIX expressions: ignore case
+    at = 0
     empty = True  # nothing stands before that a quantifier could repeat
     while at < len(text):
         here = text[at : at + 1]
@@ -76,17 +75,17 @@ def check_regex(text: bytes, column: int, *, perl: bool) -> None:
         if here == b"\\":
             if at == len(text):
                 raise fail(start, "it ends with a backslash", "complete the escape")
-            at = _escape_end(text, start, perl)
+            at = _escape_end(text, start)
         elif here == b"[":
             at = _class_end(text, start)
             if at < 0:
                 raise fail(start, "a class [ is not closed", "add ], or escape the bracket")
         elif here == b"(":
             opened.append(start)
-            at = _group_start(text, start, perl)
+            at = _group_start(text, start)
         elif here == b")" and opened:
             opened.pop()
-        elif here == b")" and perl:
+        elif here == b")":
             raise fail(start, "a parenthesis ) has no (", "remove it, or escape it")
         elif here in (b"*", b"+", b"?") and empty:
             raise fail(

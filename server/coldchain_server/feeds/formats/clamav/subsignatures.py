@@ -136,7 +136,7 @@ def _regex(part: Field, index: int, target: int) -> None:
                 "put the trigger before the regular expression",
             )
     if b"x" not in flags:
-        check_regex(expression, at, perl=True)
+        check_regex(expression, at)
 
 
 def _compare(part: Field, index: int, count: int) -> None:
