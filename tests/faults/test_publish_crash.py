@@ -8,9 +8,7 @@ writing broken on purpose, prove that the sweep can fail.
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -34,6 +32,7 @@ from coldchain_server.signing.rotation import rotate
 from tests.client.tuf.repository import NOW
 from tests.faults import crashpoints
 from tests.server import origins
+from tests.server.memory import memory_folder
 
 A_FEW = 16
 
@@ -41,14 +40,10 @@ Step = Callable[[Home], Coroutine[Any, Any, object]]
 
 
 @pytest.fixture(scope="module")
-def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Files in memory where there is such a place: what kill -9 leaves does not depend on the disk, and fsync costs nothing."""
-    shared = Path("/dev/shm")
-    if not os.access(shared, os.W_OK):
-        yield tmp_path_factory.mktemp("memory")
-        return
-    with tempfile.TemporaryDirectory(dir=shared, prefix="coldchain-test-") as folder:
-        yield Path(folder)
+def memory() -> Iterator[Path]:
+    """What kill -9 leaves does not depend on the disk."""
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from coldchain_server.home import Home
 from tests.server import origins
-
-Start = Callable[[], Home]
+from tests.server.memory import memory_folder
 
 
 def _made(directory: Path, releases: int, approved: bool) -> Home:
@@ -30,25 +29,32 @@ def _made(directory: Path, releases: int, approved: bool) -> Home:
 
 
 @pytest.fixture(scope="session")
-def _templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Home]:
-    folder = tmp_path_factory.mktemp("origins")
+def _templates() -> Iterator[dict[str, Home]]:
     kinds = {"new": (0, False), "published": (1, False), "approved": (1, True)}
-    return {name: _made(folder / name, *kind) for name, kind in kinds.items()}
+    with memory_folder() as folder:
+        yield {name: _made(folder / name, *kind) for name, kind in kinds.items()}
 
 
 @pytest.fixture
-def new_home(_templates: dict[str, Home], tmp_path: Path) -> Home:
+def memory() -> Iterator[Path]:
+    """A directory in memory."""
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def new_home(_templates: dict[str, Home], memory: Path) -> Home:
     """After its ceremony; no release yet."""
-    return origins.copy(_templates["new"], tmp_path / "origin")
+    return origins.copy(_templates["new"], memory / "origin")
 
 
 @pytest.fixture
-def published_home(_templates: dict[str, Home], tmp_path: Path) -> Home:
+def published_home(_templates: dict[str, Home], memory: Path) -> Home:
     """Release 1 is published."""
-    return origins.copy(_templates["published"], tmp_path / "origin")
+    return origins.copy(_templates["published"], memory / "origin")
 
 
 @pytest.fixture
-def approved_home(_templates: dict[str, Home], tmp_path: Path) -> Home:
+def approved_home(_templates: dict[str, Home], memory: Path) -> Home:
     """Release 1 is published, release 2 approved."""
-    return origins.copy(_templates["approved"], tmp_path / "origin")
+    return origins.copy(_templates["approved"], memory / "origin")
