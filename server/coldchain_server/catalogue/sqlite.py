@@ -43,6 +43,8 @@ class SqliteCatalogue:
             StorageError: it is no database, newer than this program, or the disk refused.
         """
         try:
+            # Where this fails, aiosqlite leaves its thread to itself, which may then speak to a closed loop: so try without it.
+            await asyncio.to_thread(lambda: sqlite3.connect(path).close())
             connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
         except sqlite3.Error as error:
             raise StorageError(f"the catalogue {path.name} cannot be opened: {error}") from error

@@ -139,6 +139,8 @@ def parse_key_file(data: bytes, name: str) -> KeyFile:
                 fields.integer("operations", least=1, most=100),
                 fields.integer("memory", least=pwhash.argon2id.MEMLIMIT_MIN, most=MOST_MEMORY),
             )
+            if strength.memory % 1024:
+                raise MalformedError("memory is not in whole KiB, in which Argon2id counts")
             box_bytes = SecretBox.NONCE_SIZE + SecretBox.MACBYTES + 32
             file = KeyFile(public, _hex(fields, "salt", 16), strength, _hex(fields, "box", box_bytes))
         else:

@@ -29,7 +29,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from tuf.api.serialization import DeserializationError
 
 from coldchain import canonical
-from coldchain.errors import StateError, StorageError
+from coldchain.errors import ResponseError, StateError, StorageError, VerificationError
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import says_who_it_is
@@ -243,6 +243,8 @@ async def check_as_client(
     while True:
         try:
             step = steps.send(answer)
+        except ResponseError as error:
+            raise VerificationError(f"the signed roles name a file that is not there: {error.what}") from error
         except StopIteration as done:
             trusted: TrustedSet = done.value
             return trusted

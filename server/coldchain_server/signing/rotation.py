@@ -65,14 +65,17 @@ def role_signers(state: RoleState, keyring: Keyring, role: str) -> list[Signer]:
     return keyring.signers(keyids, threshold, f"role {role}")
 
 
-def next_key_names(keyring: Keyring, role: str) -> list[str]:
-    """Fresh names for a role's keys: ``timestamp-v2``, ``root-1-v3``: the ceremony's with the next free number."""
-    taken = set(keyring.files())
-    names = []
+def next_key_names(state: RoleState, keyring: Keyring, role: str) -> list[str]:
+    """Fresh names for a role's keys, ``root-1-v3``: the ceremony's with the version of the delegator that swears them in.
+
+    So a name is not used again when its file was carried away. Where a rotation died before that version came, the next number.
+    """
+    delegator = state.root if role in TOP_LEVEL else state.targets
+    number: int = delegator.signed.version + 1
     for base in KEYS[role]:
-        numbers = [int(found[1] or 1) for name in taken if (found := re.fullmatch(rf"{base}(?:-v([0-9]+))?", name))]
-        names.append(f"{base}-v{max(numbers, default=0) + 1}")
-    return names
+        taken = [int(found[1]) for name in keyring.files() if (found := re.fullmatch(rf"{base}-v([0-9]+)", name))]
+        number = max([number, *(one + 1 for one in taken)])
+    return [f"{base}-v{number}" for base in KEYS[role]]
 
 
 async def rotate(
@@ -95,7 +98,7 @@ async def rotate(
     """
     if role not in ROTATABLE:
         raise UsageError(f"{role!r} has no keys of its own", todo="roles are " + ", ".join(ROTATABLE))
-    names = next_key_names(keyring, role)
+    names = next_key_names(state, keyring, role)
     for other in _SIGN_WITH.get(role, ("targets", "snapshot", "timestamp")):
         role_signers(state, keyring, other)  # before anything is made: a key file nobody swears in helps nobody
     made = keyring.create(names, strength)
