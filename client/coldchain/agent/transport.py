@@ -164,12 +164,12 @@ class HttpSource:
                 todo="check the network and the URL, then run it again",
             ) from error
         except TimeoutError as error:
-            raise TransportError(f"{self.url}/{path}: no whole answer within {seconds:g} seconds") from error
+            raise TransportError(f"{self.url}/{path}: no whole answer within {round(seconds, 1):g} seconds") from error
         except (aiohttp.ClientPayloadError, asyncio.IncompleteReadError) as error:
             raise TransportError(f"{self.url}/{path}: the connection broke off in the middle") from error
         except aiohttp.ClientResponseError as error:
             raise ResponseError(f"{self.url}/{path}: an answer that is not HTTP") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # UnicodeError: a host like a..b
             raise TransportError(
                 f"{self.url} cannot be reached: {error}", todo="check the network and the URL, then run it again"
             ) from error

@@ -322,7 +322,9 @@ class _Update:
             self.why = "the quick check failed"
             return None
         self._remember_etag(source, answer)
-        seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else answer.data or "not modified"
+        seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else "not modified"
+        if answer.data is not None:  # an empty file is a file, and another one
+            seen = answer.data
         self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, seen, self.limits)
         if self.why is None:
             try:

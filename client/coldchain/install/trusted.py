@@ -153,6 +153,8 @@ def pin(directory: ClientDirectory, data: bytes, limits: Limits = LIMITS) -> Met
 
 def root_numbers(directory: ClientDirectory) -> list[int]:
     """The numbers of the kept roots, ascending."""
+    if not directory.roots.is_dir():
+        return []
     with directory.folder("metadata", "roots") as folder:
         found = map(_ROOT.match, folder.names())
     return sorted(int(match[1]) for match in found if match)
@@ -255,9 +257,15 @@ def read_evidence(directory: ClientDirectory, version: str, limits: Limits = LIM
 def _evidence(directory: ClientDirectory, version: str) -> Iterator[Folder | None]:
     """The folder of a version's evidence; None when there is none. The link leads beside itself, and nowhere else."""
     with contextlib.ExitStack() as stack:
-        signed = stack.enter_context(directory.folder("signed"))
-        place = signed.read_link(version)
-        if place is None or "/" in place or not place.startswith(f".{version}.") or signed.look(place) is None:
+        signed = stack.enter_context(directory.folder("signed")) if directory.signed.is_dir() else None
+        place = signed.read_link(version) if signed else None
+        if (
+            signed is None
+            or place is None
+            or "/" in place
+            or not place.startswith(f".{version}.")
+            or signed.look(place) is None
+        ):
             yield None
         else:
             yield stack.enter_context(signed.folder(place))

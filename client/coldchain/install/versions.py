@@ -112,7 +112,9 @@ def linked(directory: ClientDirectory, link: Path) -> Version | None:
 
 def installed(directory: ClientDirectory) -> list[Version]:
     """Whole versions on the disk, the running one first. A previous one that cannot be told counts as none."""
-    out = []
+    out: list[Version] = []
+    if not directory.versions.is_dir():
+        return out
     with directory.folder("versions") as folder:
         for version in (linked(directory, directory.current), _previous(directory)):
             if version is None or version in out:

@@ -26,6 +26,8 @@ from tests.client.tuf.repository import Repository, digest
 from tests.server.web.published import MemoryStorage
 
 Contents = Mapping[str, bytes]
+_ENCODED: dict[tuple[str | None, str], bytes] = {}
+"""By bundle digests: the same bundles give the same bytes, and encoding them is the slow part of a test."""
 
 
 def kind_of(name: str) -> tuple[Kind, Engine]:
@@ -73,9 +75,12 @@ class Publisher:
         return BundleDescription("coldchain", region, "stable", release, tuple(sections))
 
     def encode(self, old: BundleDescription | None, new: BundleDescription) -> bytes:
-        out = io.BytesIO()
-        encode_delta(diff_bundles(old, new, self.find), self.find, out)
-        return out.getvalue()
+        key = (old.digest if old else None, new.digest)
+        if key not in _ENCODED:
+            out = io.BytesIO()
+            encode_delta(diff_bundles(old, new, self.find), self.find, out)
+            _ENCODED[key] = out.getvalue()
+        return _ENCODED[key]
 
     def publish(self, release: int, contents: Contents, *, share: int = 100, held: bool = False) -> None:
         """A release for every region, with deltas from every earlier one."""

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from coldchain.install.directory import ClientDirectory
+from tests.memory_disk import tmp_path
+
+__all__ = ["tmp_path"]
 
 
 @pytest.fixture

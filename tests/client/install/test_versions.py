@@ -8,10 +8,11 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
+from coldchain.bundle.delta import NewBundle, OldBundle, apply_delta
 from coldchain.bundle.description import BundleDescription
 from coldchain.errors import ColdchainError, DamagedError, DigestError, StorageError
 from coldchain.install import versions
@@ -21,17 +22,24 @@ from tests.client.agent.publisher import FIRST, SECOND, Publisher
 from tests.client.install.endpoint import snapshot
 
 
-class Store:
-    """Bundles as a publisher encodes them, staged by hand."""
+class Bundles:
+    """Two releases as a publisher encodes them; that is the slow part."""
 
     def __init__(self, path: Path) -> None:
-        self.publisher = Publisher(path / "publisher")
+        publisher = Publisher(path)
+        self.one = publisher.describe("us", 1, FIRST)
+        self.two = publisher.describe("us", 2, SECOND)
+        self.full = publisher.encode(None, self.one)
+        self.delta = publisher.encode(self.one, self.two)
+
+
+class Store:
+    """Bundles staged by hand."""
+
+    def __init__(self, path: Path, bundles: Bundles) -> None:
         self.directory = ClientDirectory(path / "endpoint")
         self.directory.make()
-        self.one = self.publisher.describe("us", 1, FIRST)
-        self.two = self.publisher.describe("us", 2, SECOND)
-        self.full = self.publisher.encode(None, self.one)
-        self.delta = self.publisher.encode(self.one, self.two)
+        self.one, self.two, self.full, self.delta = bundles.one, bundles.two, bundles.full, bundles.delta
 
     def stage(self, data: bytes, old: Version | None, new: BundleDescription) -> BundleDescription:
         return versions.stage(self.directory, io.BytesIO(data), old, new.digest)
@@ -43,9 +51,14 @@ class Store:
         return version
 
 
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    return Bundles(tmp_path_factory.mktemp("publisher") / "x")
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
+def store(tmp_path: Path, bundles: Bundles) -> Store:
+    return Store(tmp_path, bundles)
 
 
 def test_a_version_is_what_was_signed_and_unchanged_sections_are_linked(store: Store) -> None:
@@ -105,7 +118,7 @@ def test_a_delta_upon_a_damaged_version_never_becomes_one(store: Store, tmp_path
         data[0 if damage == "flip first" else -1] ^= 1
         path.write_bytes(data)
     elif damage in ("cut", "grow", "empty"):
-        path.write_bytes({"cut": data[:-1], "grow": bytes(data) + b"x\n", "empty": b""}[damage])
+        path.write_bytes({"cut": bytes(data[:-1]), "grow": bytes(data) + b"x\n", "empty": b""}[damage])
     elif damage == "link":
         (tmp_path / "elsewhere").write_bytes(data)
         path.symlink_to(tmp_path / "elsewhere")
@@ -140,9 +153,9 @@ def test_a_section_on_a_failing_disk_is_damage(store: Store, monkeypatch: pytest
 
     monkeypatch.setattr(OldVersion, "open", failing)
     with OldVersion(one).open("daily.hsb") as file:
-        for read in (lambda: file.read(10), lambda: file.read()):
+        for most in (10, -1):
             with pytest.raises(DamagedError, match="cannot be read"):
-                read()
+                file.read(most)
     with pytest.raises(DamagedError, match="cannot be read"):
         store.stage(store.delta, one, store.two)
 
@@ -160,12 +173,10 @@ def test_a_wrong_full_bundle_never_becomes_a_version(store: Store, at: int) -> N
 
 
 def test_what_is_written_is_what_was_announced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    apply = versions.apply_delta
-
-    def more(*words: object, **options: object) -> BundleDescription:
-        with words[2].create("extra.ndb") as file:  # type: ignore[attr-defined]
+    def more(delta: BinaryIO, old: OldBundle | None, new: NewBundle, **options: Any) -> BundleDescription:
+        with new.create("extra.ndb") as file:
             file.write(b"x\n")
-        return apply(*words, **options)  # type: ignore[arg-type]
+        return apply_delta(delta, old, new, **options)
 
     monkeypatch.setattr(versions, "apply_delta", more)
     with pytest.raises(DigestError, match="not the signed bundle"):
@@ -251,7 +262,7 @@ def test_a_directory_swapped_mid_write_leads_nothing_outside(
         (evil / name).mkdir(parents=True)
     before = snapshot(evil)
     create = versions.StagedVersion.create
-    swapped = []
+    swapped: list[str] = []
 
     @contextlib.contextmanager
     def swapping(new: versions.StagedVersion, name: str) -> Iterator[BinaryIO]:
