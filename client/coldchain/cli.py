@@ -20,10 +20,13 @@ import coldchain
 from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.errors import ColdchainError, DamagedError, MalformedError, NotInstalledError, StaleError, UsageError
-from coldchain.install import trusted
-from coldchain.install.audit import audit
+from coldchain.explain import Place, explain
+from coldchain.install import trusted, versions
+from coldchain.install.audit import audit, running
+from coldchain.install.compare import SectionDifference, compare
 from coldchain.install.directory import ClientDirectory, Config, check_region, normal_url, read_file, urls
 from coldchain.install.status import Status, status
+from coldchain.install.versions import Version
 from coldchain.limits import LIMITS
 
 Command = Callable[[argparse.Namespace], tuple[Object, str, ColdchainError | None]]
@@ -55,7 +58,7 @@ def run(words: Sequence[str] | None = None) -> int:
         text = text and text + "\n"
     try:
         print(
-            json.dumps(found, indent=1, sort_keys=True) if options.json else text,
+            json.dumps(found, indent=1, sort_keys=True) if options.json else shown(text),
             end="" if error and not options.json else "\n",
         )
         sys.stdout.flush()
@@ -63,8 +66,13 @@ def run(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error is None:
         return 0
-    print(f"coldchain: {error.explain()}", file=sys.stderr)
+    print(f"coldchain: {shown(error.explain())}", file=sys.stderr)
     return error.exit_code
+
+
+def shown(text: str) -> str:
+    """Text as a terminal may have it: signatures and servers' words must not move its cursor or change its colours."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _now() -> datetime:
@@ -214,6 +222,88 @@ def _verify(options: argparse.Namespace) -> tuple[Object, str, ColdchainError | 
     return data, "\n".join(lines), found.error
 
 
+# -- diff and explain --------------------------------------------------------------------------------------------------
+
+
+def _diff(options: argparse.Namespace) -> tuple[Object, str, ColdchainError | None]:
+    directory = ClientDirectory(Path(options.directory))
+    directory.config()
+    old, new = _installed(directory, options.old), _installed(directory, options.new)
+    found = compare(old, new)
+    data: Object = {"from": old.release, "to": new.release, "sections": [one.as_json() for one in found]}
+    if not found:
+        return data, f"release {old.release} -> {new.release}: no section differs but for the canary", None
+    width = max(len(one.name) for one in found)
+    lines = [f"release {old.release} -> {new.release}: {len(found)} section{'s' * (len(found) > 1)} differ"]
+    for one in found:
+        lines += _section_lines(one, width, options.names)
+    for what in ("added", "removed", "changed"):
+        lines.append(f"{sum(getattr(one, what) for one in found):>8,} {what}")
+    return data, "\n".join(lines), None
+
+
+def _section_lines(found: SectionDifference, width: int, most: int) -> list[str]:
+    note = "" if found.what == "changed" else f"  (section {found.what})"
+    lines = [f"  {found.name:<{width}}  +{found.added:,} -{found.removed:,} ~{found.changed:,}{note}"]
+    for sign, count, names in (
+        ("+", found.added, found.added_names),
+        ("-", found.removed, found.removed_names),
+        ("~", found.changed, found.changed_names),
+    ):
+        lines += [f"      {sign} {name[:200]}" for name in names[:most]]
+        if names and count > most:
+            lines.append(f"      {sign} … {count - min(most, len(names)):,} more")
+    return lines
+
+
+def _installed(directory: ClientDirectory, release: int) -> Version:
+    """The kept version of that number.
+
+    Raises:
+        NotInstalledError: it is not kept here.
+    """
+    kept = versions.installed(directory)
+    for version in kept:
+        if version.release == release:
+            return version
+    here = " and ".join(str(version.release) for version in sorted(kept, key=lambda one: one.release)) or "none"
+    raise NotInstalledError(
+        f"release {release} is not kept here; releases that are: {here}",
+        todo="an endpoint keeps what runs and what ran before it; ask about those",
+    )
+
+
+def _explain(options: argparse.Namespace) -> tuple[Object, str, ColdchainError | None]:
+    directory = ClientDirectory(Path(options.directory))
+    directory.config()
+    found = explain(directory, running(directory), options.name)
+    place = f"release {found.release} of region {found.region}"
+    if found.places:
+        lines = [f"{found.name} is in {place}:"]
+        for one in found.places:
+            lines += _place_lines(one)
+        error = None
+    else:
+        lines = [f"{found.name} is not in {place}"] if found.policies else []
+        error = NotInstalledError(
+            f"no signature named {found.name!r} is in {place}",
+            todo="compare the spelling; an engine may report a name of its own or of another vendor",
+        )
+    if found.policies:
+        # The name was left out (or added) on purpose and in public: that is an answer, not a failure.
+        error = None
+        lines += [f"  policy of region {found.region}: {one.action}, because: {one.reason}" for one in found.policies]
+    return found.as_json(), "\n".join(lines), error
+
+
+def _place_lines(place: Place) -> list[str]:
+    lines = [f"  in {place.section}", *[f"    {words}" for words in place.words]]
+    shown = [line if len(line) <= 300 else f"{line[:300]}…" for line in place.line.splitlines()]
+    lines += [f"    | {line}" for line in shown]
+    lines += [f"    sigtool: {line}" for line in (place.sigtool or "").splitlines() if line.strip()]
+    return lines
+
+
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +360,31 @@ def _parser() -> argparse.ArgumentParser:
         "check every installed byte against what is signed, offline",
         "coldchain verify /var/lib/coldchain",
     )
+    diff = command(
+        "diff",
+        _diff,
+        "show the records added, removed and changed between two kept releases, by section",
+        "coldchain diff /var/lib/coldchain 41 42",
+    )
+    diff.add_argument("old", metavar="M", type=_release, help="the earlier release")
+    diff.add_argument("new", metavar="N", type=_release, help="the later release")
+    diff.add_argument(
+        "--names", metavar="K", type=int, default=5, help="show at most K names of each sort a section (default 5)"
+    )
+    about = command(
+        "explain",
+        _explain,
+        "say what a signature looks for and where it stands, or why the region does not have it",
+        "coldchain explain /var/lib/coldchain Acme.Test.Fileinfector-7",
+    )
+    about.add_argument("name", metavar="NAME", help="as an engine reports it, with or without .UNOFFICIAL")
     return parser
+
+
+def _release(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a release number")
+    return int(text)
 
 
 def _url(text: str) -> str:

@@ -46,6 +46,18 @@ class Limits:
     zstd_window_bytes: int = 8 * MIB
     zstd_dictionary_bytes: int = 8 * MIB
 
+    # the public log
+    note_bytes: int = 256 * KIB
+    note_signatures: int = 100
+    vkey_bytes: int = 4 * KIB
+    proof_hashes: int = 63
+    proof_extra_bytes: int = 64 * KIB
+    log_policy_bytes: int = 256 * KIB
+    log_policy_lines: int = 4096
+    log_entry_bytes: int = 65_535
+    log_tiles_kept: int = 64
+    cosignature_ahead_seconds: int = 24 * 3600
+
     # feeds: findings kept of one file; the totals of the rest are kept by code
     findings: int = 10_000
 

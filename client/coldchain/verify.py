@@ -159,6 +159,26 @@ def _facts(role: Metadata, expected: str) -> Fields:
     raise MalformedError(f"{what}: format {found!r} is not {expected!r}")
 
 
+def says_who_it_is(role: Metadata, product: str | None = None) -> None:
+    """Refuses a well-signed role under another role's name: the check of :class:`coldchain.tuf.trusted_set.TrustedSet`.
+
+    Args:
+        role: a region's role or the rollout role, as its name claims.
+        product: the product this client belongs to; None leaves that open.
+
+    Raises:
+        MalformedError: it speaks for another region or product, or is of another kind.
+        NewerFormatError: facts of a later format.
+    """
+    if role.name == ROLLOUT_ROLE:
+        _facts(role, ROLLOUT_FORMAT)
+        return
+    facts = _facts(role, REGION_FORMAT)
+    if product is not None:
+        facts.constant("product", product)
+    facts.constant("region", role.name)
+
+
 def region_release(
     role: Metadata, region: str, channel: str, *, product: str = "coldchain", limits: Limits = LIMITS
 ) -> RegionRelease:

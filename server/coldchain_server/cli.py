@@ -7,26 +7,27 @@ are visible to every user of the machine.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 import coldchain
-from coldchain.errors import ColdchainError, StateError, StorageError
+from coldchain.bundle.description import check_token
+from coldchain.errors import ColdchainError, MalformedError, StorageError, UsageError
 from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
 from coldchain_server.commands.feeds import feed
 from coldchain_server.commands.keys import keys
-from coldchain_server.commands.options import example, json_option, keyring_of, out, passphrase, run
+from coldchain_server.commands.options import JSON, example, json_option, keyring_of, out, passphrase, run, shown
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.rollouts import rollout
+from coldchain_server.founding import Founding, found
 from coldchain_server.home import DEFAULT_SETTINGS, Home
-from coldchain_server.release.drafts import Draft
-from coldchain_server.signing.ceremony import hold_ceremony
 from coldchain_server.signing.key_files import DEMO, MODERATE
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import now_utc
+
+_INTERRUPTED = 130  # as shells number it
 
 
 class Commands(click.Group):
@@ -37,10 +38,20 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ColdchainError as error:
-            if "--json" in sys.argv:
-                click.echo(json.dumps(error.as_json(), sort_keys=True))
-            click.echo(f"coldchain-server: {error.explain()}", err=True)
-            ctx.exit(error.exit_code)
+            found = error
+        except KeyboardInterrupt:
+            click.echo("coldchain-server: interrupted; what is published stands", err=True)
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # click ends quietly: whoever read our words has enough
+        except OSError as error:
+            found = StorageError(
+                f"{error.filename or 'a file'}: {error.strerror or error}", todo="check the disk and permissions"
+            )
+        if ctx.meta.get(JSON):
+            click.echo(json.dumps(found.as_json(), sort_keys=True))
+        click.echo(f"coldchain-server: {shown(found.explain())}", err=True)
+        raise click.exceptions.Exit(found.exit_code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,28 +73,18 @@ def main() -> None:
 @json_option
 def init(directory: Path, product: str, regions: Path | None, demo_keys: bool, as_json: bool) -> None:
     """Make an origin in DIRECTORY: settings, regions, and a key ceremony for every role."""
-    home = Home(directory)
-    if home.exists:
-        raise StateError(f"{directory.name} is an origin already", kept="its keys and releases")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        settings = DEFAULT_SETTINGS.replace('# product = "coldchain"', f'product = "{product}"')
-        (directory / "settings.toml").write_text(settings, encoding="utf-8")
+        token = check_token(product, "product")
         text = regions.read_text(encoding="utf-8") if regions else DEFAULT_REGIONS
-        (directory / "regions.toml").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{directory.name} cannot be written: {error.strerror}") from error
-    home.settings()
+    except MalformedError as error:
+        raise UsageError(error.what) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{regions} cannot be read: {error}") from error
+    settings = DEFAULT_SETTINGS.replace('# product = "coldchain"', f'product = "{token}"')
+    founding = Founding(settings, text, passphrase(confirm=True), DEMO if demo_keys else MODERATE)
+    home = run(found(directory, founding, now=now_utc()))
     names = list(home.regions().regions)
-    keyring = Keyring(home.keys, passphrase(confirm=True))
-    strength = DEMO if demo_keys else MODERATE
-
-    async def ceremony() -> bytes:
-        async with home.catalogue():
-            return await hold_ceremony(keyring, home.storage, names, product=product, now=now_utc(), strength=strength)
-
-    root = run(ceremony())
-    Draft(directory).write(directory / "root.json", root)
+    keyring = Keyring(home.keys, passphrase())
     out(
         {"home": str(directory), "regions": names, "keys": sorted(keyring.files())},
         as_json,

@@ -177,10 +177,14 @@ def flip_one_byte(path: str, body: bytes, _: Path) -> bytes:
 
 
 def swap_regions(path: str, body: bytes, public: Path) -> bytes:
-    """Serves the metadata of region us where that of jp is asked for."""
-    version, _, rest = path.removeprefix("metadata/").partition(".")
-    if path.startswith("metadata/") and rest == "jp.json":
-        return (public / "metadata" / f"{version}.us.json").read_bytes()
+    """Serves the files of region us, whole and well signed, where those of jp are asked for."""
+    folder, _, name = path.rpartition("/")
+    digest_or_version, _, rest = name.partition(".")
+    if folder == "metadata" and rest == "jp.json":
+        return (public / folder / f"{digest_or_version}.us.json").read_bytes()
+    if folder == "targets/jp/stable":
+        found = (public / "targets" / "us" / "stable").glob(f"*.{rest}")
+        return max(found, key=lambda file: file.stat().st_mtime).read_bytes()
     return body
 
 
@@ -293,13 +297,13 @@ def _journey(demo: Demo) -> None:
         _release(demo, 2)
         _sizes(demo)
         demo.run("coldchain", "update", "endpoint-us")
-        demo.run("coldchain", "diff", "endpoint-us", "1", "2")
+        demo.run("coldchain", "diff", "endpoint-us", "1", "2", "--names", "1")
         story.say("A poll when nothing changed is one small request:")
         demo.run("coldchain", "update", "endpoint-us")
 
         story.chapter("5. An edge turns hostile: endpoint-jp still holds release 1")
+        _refused(demo, "It serves the files of us, all well signed, to an endpoint in jp:", swap_regions, 12, 1)
         _refused(demo, "It flips one bit in every bundle it serves:", flip_one_byte, 12, 1)
-        _refused(demo, "It serves the us metadata to an endpoint in jp:", swap_regions, 12, 1)
         story.say("From the honest origin the same endpoint updates at once:")
         demo.run("coldchain", "update", "endpoint-jp")
         _expect_release(demo, "endpoint-jp", 2)

@@ -32,6 +32,8 @@ from coldchain_server.catalogue.sqlite import SqliteCatalogue
 from coldchain_server.storage.content import ContentStore
 from coldchain_server.storage.directory import DirectoryStorage
 
+_PRODUCT: Final = "coldchain"
+_CHANNELS: Final = ("stable", "early")
 DEFAULT_SETTINGS: Final = """\
 # Settings of this origin; what stands here as a comment is the default.
 # product = "coldchain"
@@ -46,8 +48,8 @@ DEFAULT_SETTINGS: Final = """\
 class Settings:
     """``settings.toml``. Product and channels never change once endpoints follow them."""
 
-    product: str = "coldchain"
-    channels: tuple[str, ...] = ("stable", "early")
+    product: str = _PRODUCT
+    channels: tuple[str, ...] = _CHANNELS
     recent_deltas: int = 16
     keep_generations: int = 8
     timestamp_hours: int = 4
@@ -62,14 +64,15 @@ def load_settings(text: str) -> Settings:
     known = {one.name for one in fields(Settings)}
     if unknown := sorted(set(document) - known):
         raise UsageError(f"settings.toml: unknown key {unknown[0]!r}", todo="keys are " + ", ".join(sorted(known)))
-    if "channels" in document and isinstance(document["channels"], list):
-        document["channels"] = tuple(document["channels"])
-    settings = Settings(**document)
-    try:
-        for token in (settings.product, *settings.channels):
-            check_token(token, "product or channel")
-    except (MalformedError, TypeError) as error:
-        raise UsageError(f"settings.toml: {error}") from error
+    channels = document.get("channels", list(_CHANNELS))
+    if not isinstance(channels, list) or len({str(channel) for channel in channels}) != len(channels):
+        raise UsageError("settings.toml: channels is a list of different names")
+    for token in (document.get("product", _PRODUCT), *channels):
+        try:
+            check_token(token if isinstance(token, str) else "?", "product or channel")
+        except MalformedError as error:
+            raise UsageError(f"settings.toml: {error.what}") from error
+    settings = Settings(**{**document, "channels": tuple(channels)})
     numbers = {"recent_deltas": (1, 256), "keep_generations": (1, 1000), "timestamp_hours": (1, 24)}
     for name, (least, most) in numbers.items():
         value = getattr(settings, name)
@@ -112,6 +115,13 @@ class Home:
             return (self.directory / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{name} cannot be read: {error}") from error
+
+    def pinned_root(self) -> bytes:
+        """Root version 1, as customers pin it."""
+        try:
+            return (self.directory / "root.json").read_bytes()
+        except OSError as error:
+            raise StorageError(f"root.json cannot be read: {error.strerror}") from error
 
     def settings(self) -> Settings:
         """The settings, read anew."""

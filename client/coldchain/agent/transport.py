@@ -31,15 +31,15 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from coldchain.errors import DigestError, ResponseError, ThrottledError, TransportError, UsageError
-from coldchain.install import durable
-from coldchain.install.directory import read_file
+from coldchain.errors import ResponseError, ThrottledError, TransportError, UsageError
+from coldchain.install.part import Part
 from coldchain.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ class Source(Protocol):
             TransportError: and its kinds, as the module says.
         """
 
-    async def download(self, path: str, file: Path, length: int, sha256: str, progress: Progress) -> None:
-        """Completes ``file``, which may hold a beginning already, to the signed length and digest.
+    async def download(self, path: str, part: Part, progress: Progress) -> None:
+        """Completes ``part``, which may hold a beginning already, to the signed length and digest.
 
         Raises:
-            TransportError: and its kinds; what came stays in ``file``, so that the next try goes on from there.
-            DigestError: the bytes are not the signed ones; ``file`` is removed.
+            TransportError: and its kinds; what came stays, so that the next try goes on from there.
+            DigestError: the bytes are not the signed ones; they are removed.
         """
 
 
@@ -158,8 +158,13 @@ class HttpSource:
             ):
                 _check_encoding(self.url, path, response)
                 yield response
+        except aiohttp.ServerTimeoutError as error:
+            raise TransportError(
+                f"{self.url} cannot be reached: no connection within {self._limits.connect_seconds:g} seconds",
+                todo="check the network and the URL, then run it again",
+            ) from error
         except TimeoutError as error:
-            raise TransportError(f"{self.url}/{path}: no whole answer within {seconds:.0f} seconds") from error
+            raise TransportError(f"{self.url}/{path}: no whole answer within {seconds:g} seconds") from error
         except (aiohttp.ClientPayloadError, asyncio.IncompleteReadError) as error:
             raise TransportError(f"{self.url}/{path}: the connection broke off in the middle") from error
         except aiohttp.ClientResponseError as error:
@@ -189,21 +194,20 @@ class HttpSource:
             tag = response.headers.get("ETag", "")
             return Answer(bytes(data), etag=tag if _ETAG.match(tag) else None)
 
-    async def download(self, path: str, file: Path, length: int, sha256: str, progress: Progress) -> None:
+    async def download(self, path: str, part: Part, progress: Progress) -> None:
         """See :class:`Source`."""
-        there = _prepare(file, length)
-        while there < length:
-            there = await self._go_on(path, file, there, length, sha256, progress)
-        _check_digest(path, file, sha256)
+        while (there := part.there()) < part.length:
+            await self._go_on(path, part, there, progress)
+        part.check()
 
-    async def _go_on(self, path: str, file: Path, there: int, length: int, sha256: str, progress: Progress) -> int:
-        """One request for what is missing; returns how much is there then."""
-        fields = {"Range": f"bytes={there}-", "If-Range": computed_etag(sha256)} if there else {}
+    async def _go_on(self, path: str, part: Part, there: int, progress: Progress) -> None:
+        """One request for what is missing. Returns when that came, or when it must be asked for from the beginning."""
+        length = part.length
+        fields = {"Range": f"bytes={there}-", "If-Range": computed_etag(part.sha256)} if there else {}
         seconds = self._limits.download_floor_seconds + length / self._limits.download_min_bytes_per_second
         async with self._request(path, fields, seconds) as response:
             if there and response.status == 416:
-                file.unlink()
-                return _prepare(file, length)
+                return part.remove()
             self._expect(path, response, (200, 206) if there else (200,))
             if response.status == 206:
                 _check_range(self.url, path, response.headers.get("Content-Range", ""), there, length)
@@ -215,17 +219,17 @@ class HttpSource:
                     f"{self.url}/{path}: {announced} bytes announced, {length - there} expected",
                     todo="the server is half published or altered; try again later, or another --url",
                 )
-            with _Appended(file, there) as out:
+            with part.append(there) as write:
                 async for block in response.content.iter_chunked(BLOCK):
                     self._traffic.bytes += len(block)
                     there += len(block)
                     if there > length:
                         raise ResponseError(f"{self.url}/{path}: longer than the signed {length} bytes")
-                    out.write(block)
+                    write(block)
                     progress(there, length)
         if there < length:
             raise TransportError(f"{self.url}/{path}: ended after {there} of {length} bytes")
-        return there
+        return None
 
     def _expect(self, path: str, response: aiohttp.ClientResponse, good: tuple[int, ...]) -> None:
         status = response.status
@@ -264,61 +268,11 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         return float(min(int(value[:9]), 86_400))
     try:
         when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     return min(max((when - now).total_seconds(), 0.0), 86_400.0)
-
-
-def _prepare(file: Path, length: int) -> int:
-    """How much of the download is there; a file that cannot be its beginning is removed."""
-    with durable.disk(file):
-        if file.is_symlink() or (file.exists() and file.stat().st_size > length):
-            durable.remove(file)
-        if not file.exists():
-            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        return file.stat().st_size
-
-
-class _Appended:
-    """A file from position ``there`` on; what was behind it is cut off. Written through, so that a killed run loses nothing.
-
-    Only its own calls are the disk's: a broken connection in the same block stays what it is.
-    """
-
-    def __init__(self, file: Path, there: int) -> None:
-        self._file, self._there, self._descriptor = file, there, -1
-
-    def __enter__(self) -> _Appended:
-        with durable.disk(self._file):
-            self._descriptor = os.open(self._file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            os.ftruncate(self._descriptor, self._there)
-            os.lseek(self._descriptor, self._there, os.SEEK_SET)
-        return self
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        with durable.disk(self._file):
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-
-    def __exit__(self, *_: object) -> None:
-        with durable.disk(self._file):
-            os.close(self._descriptor)
-
-
-def _check_digest(path: str, file: Path, sha256: str) -> None:
-    with durable.disk(file):
-        with file.open("rb") as data:
-            found = hashlib.file_digest(data, "sha256").hexdigest()
-        if found == sha256:
-            return
-        file.unlink()
-    raise DigestError(
-        f"{path.rpartition('/')[2]}: SHA-256 {found[:16]}… came, {sha256[:16]}… was signed",
-        todo="the server or something between may be altering files; try another --url",
-    )
 
 
 @dataclass
@@ -330,41 +284,48 @@ class DirectorySource:
 
     async def get(self, path: str, most: int, *, etag: str | None = None) -> Answer:
         """See :class:`Source`; a file with the tag's digest is not modified."""
-        file = self._file(path)
-        data = read_file(file, most)
-        if data is None:
-            if file.exists():
-                raise ResponseError(f"{file}: not a file of at most {most} bytes")
+        try:
+            with self._open(path) as file:
+                data = file.read(most + 1)
+        except FileNotFoundError:
             return Answer(None, missing=True)
+        except OSError as error:
+            raise ResponseError(f"{self.url}/{path}: {error.strerror}") from error
+        if len(data) > most:
+            raise ResponseError(f"{self.url}/{path}: longer than the allowed {most} bytes")
         tag = computed_etag(hashlib.sha256(data).hexdigest())
         if tag == etag:
             return Answer(None)
         self.traffic.bytes += len(data)
         return Answer(data, etag=tag)
 
-    async def download(self, path: str, file: Path, length: int, sha256: str, progress: Progress) -> None:
+    async def download(self, path: str, part: Part, progress: Progress) -> None:
         """See :class:`Source`."""
-        source = self._file(path)
-        there = _prepare(file, length)
-        with durable.disk(file):
-            try:
-                old = source.open("rb")
-            except OSError as error:
-                raise ResponseError(f"{source}: {error.strerror}") from error
-            with old, _Appended(file, there) as out:
-                if os.fstat(old.fileno()).st_size != length:
-                    raise ResponseError(f"{source}: its length is not the signed {length} bytes")
+        there = part.there()
+        try:
+            with self._open(path) as old, part.append(there) as write:
+                if os.fstat(old.fileno()).st_size != part.length:
+                    raise ResponseError(f"{self.url}/{path}: its length is not the signed {part.length} bytes")
                 old.seek(there)
-                while data := old.read(BLOCK):
-                    out.write(data)
+                while there < part.length and (data := old.read(min(BLOCK, part.length - there))):
+                    write(data)
                     there += len(data)
                     self.traffic.bytes += len(data)
-                    progress(there, length)
-        _check_digest(path, file, sha256)
+                    progress(there, part.length)
+        except OSError as error:
+            raise ResponseError(f"{self.url}/{path}: {error.strerror}") from error
+        if there < part.length:
+            raise TransportError(f"{self.url}/{path}: ended after {there} of {part.length} bytes")
+        part.check()
 
-    def _file(self, path: str) -> Path:
+    def _open(self, path: str) -> BinaryIO:
+        """A regular file; a FIFO or a device in its place does not block. Raises OSError for anything else."""
         self.traffic.requests += 1
         root = Path(self.url)
         if not root.is_dir():
             raise TransportError(f"{root}: {os.strerror(errno.ENOENT)}", todo="check that the directory is mounted")
-        return root / path
+        descriptor = os.open(root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")

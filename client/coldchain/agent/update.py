@@ -22,7 +22,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
@@ -44,16 +43,16 @@ from coldchain.errors import (
 )
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.part import SUFFIX, Part
 from coldchain.install.state import EntityTag
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.poll import full_refresh_reason
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
-from coldchain.verify import BUCKETS, RegionRelease, Target, decide, region_release, rollout_state
+from coldchain.verify import BUCKETS, RegionRelease, Target, decide, region_release, rollout_state, verify_chain
 
 TRIES = 4
-_PART = ".part"
 T = TypeVar("T")
 
 
@@ -139,9 +138,18 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
         ColdchainError: one kind per cause; ``kept`` says what still runs.
     """
     settings = settings or Settings()
-    config = directory.config()
-    with directory.locked():
-        return await _Update(directory, config, settings).run()
+    kept = "what was installed stays in use"
+    try:
+        config = directory.config()
+        with directory.locked():
+            run = _Update(directory, config, settings)
+            try:
+                return await run.run()
+            finally:
+                kept = run.kept
+    except ColdchainError as error:
+        error.kept = error.kept or kept
+        raise
 
 
 class _Update:
@@ -154,21 +162,18 @@ class _Update:
         self.sources: list[Source] = []
         self.why: str | None = None
         self.fallback: str | None = None
+        self.kept = "what was installed stays in use"
 
     async def run(self) -> Outcome:
-        try:
-            self.directory.make()
-            self.directory.sweep()
-            self._clean_staging(lambda name: name.endswith(_PART))
-            self.old = versions.linked(self.directory, self.directory.current)
-            trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
-            async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as self.sources:
-                outcome = await self._run()
-            self._clean_staging(lambda _: False)
-        except ColdchainError as error:
-            if not error.kept:
-                error.kept = f"release {self.old.release} stays in use" if self.old else "nothing is installed yet"
-            raise
+        self.directory.complete()
+        self.old = versions.linked(self.directory, self.directory.current)
+        self.kept = f"release {self.old.release} stays in use" if self.old else "nothing is installed yet"
+        self.directory.sweep()
+        self._clean_staging(lambda name: name.endswith(SUFFIX))
+        trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
+        async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as self.sources:
+            outcome = await self._run()
+        self._clean_staging(lambda _: False)
         return outcome
 
     async def _run(self) -> Outcome:
@@ -183,16 +188,60 @@ class _Update:
         damage = self._damage(release)
         repair = self.old is not None and self.old.release == release.release and damage is not None
         if not repair:
-            decision = self._decide(found, release)
+            try:
+                decision = self._decide(found, release)
+            except HeldError as held:
+                if damage is not None:
+                    await self._restore(damage, held)
+                raise
             if decision == "current":
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
-        wanted = {f"{one.sha256}{_PART}" for one in (release.manifest, release.full, *release.deltas.values())}
-        self._clean_staging(wanted.__contains__)
-        manifest = await self._manifest(release)
-        way = await self._install(found, release, manifest, damage)
+        self._want(release)
+        evidence = trusted.gather_evidence(self.directory, self.config, found, await self._manifest(release))
+        way = await self._install(release, evidence, damage)
         action = "repaired" if repair else "updated" if self.old else "installed"
         return self._outcome(action, found, release, way)
+
+    def _want(self, release: RegionRelease) -> None:
+        """Downloads of other releases are given up."""
+        every = (release.manifest, release.full, *release.deltas.values())
+        self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
+
+    async def _restore(self, damage: str, held: HeldError) -> None:
+        """Installs the damaged release anew while the newer one is not for this endpoint yet, from its own signed evidence.
+
+        Raises:
+            DamagedError: there is no good evidence of it.
+        """
+        assert self.old is not None
+        number, pinned = trusted.pinned(self.directory, self.config, self.limits)
+        evidence = trusted.read_evidence(self.directory, self.old.name, self.limits)
+        region, channel, product = self.config.region, self.config.channel, self.config.product
+        try:
+            role = verify_chain(
+                pinned,
+                trusted.later_roots(evidence, number),
+                evidence.get("targets.json", b""),
+                evidence.get(f"{region}.json", b""),
+                region=region,
+                limits=self.limits,
+            ).require()
+            release = region_release(role, region, channel, product=product, limits=self.limits)
+        except ColdchainError as error:
+            release = None
+            why = error.what
+        else:
+            why = "its evidence is about another one"
+        if release is None or (release.release, release.bundle[:16]) != (self.old.release, self.old.prefix):
+            raise DamagedError(
+                f"{damage}; release {self.old.release} cannot be repaired ({why}), and {held.what}",
+                todo="ask the publisher; a newer release repairs it as soon as the rollout gets here",
+            ) from held
+        self._want(release)
+        await self._install(release, evidence, damage)
+        held.what += f"; release {release.release} was damaged ({damage}) and is repaired"
+        held.args = (held.what,)
 
     def _outcome(self, action: str, found: TrustedSet, release: RegionRelease, way: str | None) -> Outcome:
         return Outcome(
@@ -222,7 +271,7 @@ class _Update:
             if stale is None:
                 raise
             raise stale from error
-        self.state = replace(self.state, last_success=self.now)
+        self.state = replace(self.state, last_success=self.now, good_until=trusted.good_until(found, self.config))
         self.directory.write_state(self.state)
         return found
 
@@ -230,12 +279,8 @@ class _Update:
         """What a failure to fetch means once the metadata that is kept has expired; None before that."""
         if self.old is None:
             return None
-        try:
-            found = trusted.recall(trusted.stored(self.directory, self.config, self.limits), self.config)
-        except ColdchainError:
-            return None
-        until = trusted.good_until(found, self.config)
-        if until > self.now:
+        until = trusted.known_good_until(self.directory, self.config, self.limits)
+        if until is None or until > self.now:
             return None
         return StaleError(
             f"no fresh metadata since {until:%Y-%m-%d %H:%M} UTC: {error.what}",
@@ -293,7 +338,7 @@ class _Update:
 
     async def _refresh(self, source: Source) -> TrustedSet:
         files = trusted.stored(self.directory, self.config, self.limits)
-        steps = refresh(files, self.now, trusted.roles(self.config), self.limits)
+        steps = refresh(files, self.now, trusted.roles(self.config), self.limits, trusted.role_check(self.config))
         data: bytes | None = None
         while True:
             try:
@@ -366,9 +411,9 @@ class _Update:
         Raises:
             EvidenceError: it speaks of another one.
         """
-        path = await self._download(release.manifest)
-        with durable.disk(path):
-            data = path.read_bytes()
+        part = await self._download(release.manifest)
+        with part.open() as file, durable.disk(self.directory.staging / part.name):
+            data = file.read()
         manifest = parse_manifest(data, self.limits)
         region = manifest.regions.get(release.region)
         about = (manifest.product, manifest.channel, manifest.release)
@@ -383,7 +428,7 @@ class _Update:
 
     # -- fetch and install -------------------------------------------------------------------------------------------
 
-    async def _install(self, found: TrustedSet, release: RegionRelease, manifest: bytes, damage: str | None) -> str:
+    async def _install(self, release: RegionRelease, evidence: dict[str, bytes], damage: str | None) -> str:
         """Fetches, builds and switches. Returns ``delta`` or ``full``."""
         target = release.best(self.old.release if self.old else None)
         description: BundleDescription | None = None
@@ -393,9 +438,10 @@ class _Update:
             elif target.sha256 in self.state.refused_deltas:
                 self.fallback = "this delta did not apply here before"
             else:
-                delta = await self._download(target)
+                part = await self._download(target)
                 try:
-                    description = versions.stage(self.directory, delta, self.old, release.bundle, self.limits)
+                    with part.open() as delta:
+                        description = versions.stage(self.directory, delta, self.old, release.bundle, self.limits)
                 except (DamagedError, MalformedError, DigestError, NewerFormatError) as error:
                     self.fallback = error.what
                     self.state = replace(self.state, refused_deltas=(*self.state.refused_deltas, target.sha256))
@@ -403,13 +449,13 @@ class _Update:
                     damage = versions.check(self.old, self.limits)
         way = "delta" if description else "full"
         if description is None:
-            full = await self._download(release.full)
-            description = versions.stage(self.directory, full, None, release.bundle, self.limits)
+            part = await self._download(release.full)
+            with part.open() as full:
+                description = versions.stage(self.directory, full, None, release.bundle, self.limits)
         named = (description.product, description.region, description.channel, description.release)
         if named != (release.product, release.region, release.channel, release.release):
             raise MalformedError(f"the bundle names itself {' '.join(map(str, named))}")
         new = versions.place(self.directory, description)
-        evidence = trusted.gather_evidence(self.directory, self.config, found, manifest)
         trusted.write_evidence(self.directory, new.name, evidence)
         versions.switch(self.directory, new, None if damage else self.old)
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
@@ -417,31 +463,32 @@ class _Update:
         self.directory.write_state(self.state)
         return way
 
-    async def _download(self, target: Target) -> Path:
+    async def _download(self, target: Target) -> Part:
         """The target's file in staging, whole and as signed. A broken connection is taken up again while it brings bytes."""
-        path = self.directory.staging / f"{target.sha256}{_PART}"
+        part = Part(self.directory, target.length, target.sha256)
 
         async def ask(source: Source) -> None:
             for last in range(TRIES):
-                before = path.stat().st_size if path.exists() else 0
+                before = part.there()
                 try:
-                    return await source.download(
-                        target.url_path, path, target.length, target.sha256, self.settings.progress
-                    )
-                except (ThrottledError, DigestError):
+                    return await source.download(target.url_path, part, self.settings.progress)
+                except ThrottledError:
                     raise
+                except DigestError as error:
+                    # What was there before, from another server or another day, may be what is wrong: once more without it.
+                    if not before or last == TRIES - 1:
+                        raise DigestError(f"{target.path}: {error.what}", todo=error.todo) from error
                 except TransportError:
-                    came = path.exists() and path.stat().st_size > before
-                    if not came or last == TRIES - 1:
+                    if part.there() <= before or last == TRIES - 1:
                         raise
             return None
 
         await self._first_good(ask)
-        return path
+        return part
 
     def _clean_staging(self, stay: Callable[[str], bool]) -> None:
         """Removes work in progress, but for the names that may stay."""
-        with durable.disk(self.directory.staging):
-            for one in sorted(self.directory.staging.iterdir()):
-                if not stay(one.name):
-                    durable.remove(one)
+        with self.directory.folder("staging") as staging:
+            for name in staging.names():
+                if not stay(name):
+                    staging.remove(name)

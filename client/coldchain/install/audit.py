@@ -122,12 +122,12 @@ def _check_release(found: Audit, version: Version, release: RegionRelease, limit
         f"{description.total_bytes:,} bytes; it is {'' if good else 'not '}the signed bundle"
     )
     found.add(FILE_NAME, size, ok=good)
-    for section in description.sections:
-        problem = versions.check_section(version.path, section)
-        detail = f"{section.records:,} records, {section.bytes:,} bytes, SHA-256 as listed"
-        found.add(f"section {section.name}", problem or detail, ok=problem is None)
-    with durable.disk(version.path):
-        there = {one.name for one in version.path.iterdir()}
+    with durable.open_folder(version.path) as folder:
+        for section in description.sections:
+            problem = versions.check_section(folder, section)
+            detail = f"{section.records:,} records, {section.bytes:,} bytes, SHA-256 as listed"
+            found.add(f"section {section.name}", problem or detail, ok=problem is None)
+        there = set(folder.names())
     others = sorted(there - {section.name for section in description.sections} - {FILE_NAME})
     detail = f"{others[0]!r} is not part of the bundle" if others else "the version holds no other files"
     found.add("nothing else", detail, ok=not others)
@@ -149,11 +149,9 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:
-    try:
-        kept = trusted.recall(trusted.stored(directory, config, limits), config, limits=limits)
-    except ColdchainError as error:
-        return f"fresh: unknown, {error.what}"
-    until = trusted.good_until(kept, config)
+    until = trusted.known_good_until(directory, config, limits)
+    if until is None:
+        return "fresh: unknown, there is no metadata; run `coldchain update`"
     if until > now:
         return f"fresh: the metadata in force is good until {until:%Y-%m-%d %H:%M} UTC"
     return f"STALE: the metadata in force expired at {until:%Y-%m-%d %H:%M} UTC; run `coldchain update`"

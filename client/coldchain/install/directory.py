@@ -12,7 +12,8 @@
     staging/               work in progress; whatever is here may be deleted while no update runs
     lock                   held (flock) by the one process that may change anything
 
-An engine is pointed at ``current``. Configuration, canonical JSON, shown with line breaks::
+The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
+else. An engine is pointed at ``current``. Configuration, canonical JSON, shown with line breaks::
 
     {"channel":"stable","format":"coldchain-client-1","product":"coldchain","region":"us",
      "root":"<sha256 of the pinned root.json>","urls":["https://a.example","https://b.example/mirror"]}
@@ -25,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,11 @@ from coldchain.errors import (
     MalformedError,
     NewerFormatError,
     NotInstalledError,
+    StorageError,
     UsageError,
 )
 from coldchain.install import durable
+from coldchain.install.durable import Folder
 from coldchain.install.state import MOST_BYTES, State, parse_state
 
 FORMAT = "coldchain-client-1"
@@ -136,7 +138,10 @@ def normal_url(url: str) -> str:
 
 
 class ClientDirectory:
-    """One endpoint's directory; every path in it has one name here."""
+    """One endpoint's directory; every path in it has one name here.
+
+    The paths are for readers and messages. Whatever writes goes through :meth:`folder`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -147,6 +152,21 @@ class ClientDirectory:
         self.staging = path / "staging"
         self.current = path / "current"
         self.previous = path / "previous"
+        self._held: Folder | None = None
+
+    @contextlib.contextmanager
+    def folder(self, *names: str) -> Iterator[Folder]:
+        """The directory itself, or the one below it that ``names`` lead to, open; no link is followed below it.
+
+        Raises:
+            DamagedError: a link or a file stands in the place of a directory.
+            StorageError: it is not there, or the disk refused.
+        """
+        with contextlib.ExitStack() as stack:
+            here = self._held or stack.enter_context(durable.open_folder(self.path))
+            for name in names:
+                here = stack.enter_context(here.folder(name))
+            yield here
 
     def config(self) -> Config:
         """What this endpoint follows.
@@ -170,17 +190,20 @@ class ClientDirectory:
 
     def write_config(self, config: Config) -> None:
         """Writes ``coldchain.json`` durably."""
-        durable.write_file(self.path / "coldchain.json", config.encode())
+        with self.folder() as here:
+            here.write("coldchain.json", config.encode())
 
     def state(self) -> State:
         """What the last runs left; empty when that is lost."""
-        return parse_state(read_file(self.path / "state.json", MOST_BYTES))
+        with self.folder() as here:
+            return parse_state(here.read("state.json", MOST_BYTES))
 
     def write_state(self, state: State) -> None:
         """Writes ``state.json`` durably, if it says anything new."""
         data = state.encode()
-        if read_file(self.path / "state.json", MOST_BYTES) != data:
-            durable.write_file(self.path / "state.json", data)
+        with self.folder() as here:
+            if here.read("state.json", MOST_BYTES) != data:
+                here.write("state.json", data)
 
     def make(self) -> None:
         """Makes the directory and those below it.
@@ -198,13 +221,22 @@ class ClientDirectory:
             )
         if foreign:
             raise UsageError(f"{self.path} holds other files ({foreign[0]!r})", todo="give an empty or new directory")
-        for one in (self.path, self.metadata, self.roots, self.versions, self.signed, self.staging):
-            durable.make_directory(one)
+        durable.make_directory(self.path)
+        self.complete()
+
+    def complete(self) -> None:
+        """Makes the directories below it that are missing."""
+        with self.folder() as here:
+            for name in ("metadata", "versions", "signed", "staging"):
+                here.make(name)
+            with here.folder("metadata") as metadata:
+                metadata.make("roots")
 
     def sweep(self) -> None:
         """Removes what a killed process left half-written. Only the holder of the lock may do that."""
-        for one in (self.path, self.metadata, self.roots):
-            durable.sweep(one)
+        for names in ((), ("metadata",), ("metadata", "roots")):
+            with self.folder(*names) as here:
+                here.sweep()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -214,40 +246,35 @@ class ClientDirectory:
             LockedError: another process holds it.
             StorageError: the lock file cannot be made.
         """
-        name = self.path / "lock"
-        with durable.disk(name):
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            with durable.disk(name):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise LockedError(
-                        f"another process is working on {self.path}",
-                        kept="nothing was touched",
-                        todo="wait for it to end; the lock goes with its process, however that ends",
-                    ) from error
-            yield
-        finally:
-            os.close(descriptor)
+        with durable.open_folder(self.path) as here:
+            descriptor = here.edit("lock")
+            try:
+                with durable.disk(self.path / "lock"):
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError as error:
+                        raise LockedError(
+                            f"another process is working on {self.path}",
+                            kept="nothing was touched",
+                            todo="wait for it to end; the lock goes with its process, however that ends",
+                        ) from error
+                self._held = here
+                yield
+            finally:
+                self._held = None
+                os.close(descriptor)
 
 
 def read_file(path: Path, most: int) -> bytes | None:
     """A regular file of at most ``most`` bytes, not followed through a link; None for anything else."""
-    with durable.disk(path):
+    with contextlib.ExitStack() as stack:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError:
-            if path.is_symlink():
+            here = stack.enter_context(durable.open_folder(path.parent))
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return None
             raise
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            data = file.read(most + 1)
-    return data if len(data) <= most else None
+        return here.read(path.name, most) if path.name not in ("", "..") else None
 
 
 def urls(given: Sequence[str]) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ Canonical JSON, shown here with line breaks::
 
     {"bucket":{"release":42,"number":7301},
      "etag":{"sha256":"<of timestamp.json>","url":"https://a.example","value":"\\"5c1f…\\""},
-     "format":"coldchain-state-1",
+     "format":"coldchain-state-1","good_until":"2026-06-02T09:00:00Z",
      "last_full":"2026-06-01T12:00:00Z","last_success":"2026-06-01T15:00:00Z",
      "refused_deltas":["<sha256>"]}
 
 ``bucket`` is drawn at random once per release and never leaves the endpoint. ``last_full`` is the last full TUF workflow,
-``last_success`` the last check of any kind that ended well. ``refused_deltas`` did not apply here and are not tried again.
+``last_success`` the last check of any kind that ended well, and ``good_until`` is when what that check found expires: it answers
+while a refresh that was refused half way has left metadata of two ages. ``refused_deltas`` did not apply here and are not tried again.
 A file that is missing or damaged counts as empty.
 """
 
@@ -46,6 +47,7 @@ class State:
     etag: EntityTag | None = None
     last_full: datetime | None = None
     last_success: datetime | None = None
+    good_until: datetime | None = None
     refused_deltas: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
@@ -55,10 +57,10 @@ class State:
             out["bucket"] = {"release": self.bucket[0], "number": self.bucket[1]}
         if self.etag:
             out["etag"] = {"sha256": self.etag.sha256, "url": self.etag.url, "value": self.etag.value}
-        if self.last_full:
-            out["last_full"] = self.last_full.strftime(_TIME)
-        if self.last_success:
-            out["last_success"] = self.last_success.strftime(_TIME)
+        for name in ("last_full", "last_success", "good_until"):
+            time: datetime | None = getattr(self, name)
+            if time:
+                out[name] = time.strftime(_TIME)
         return canonical.encode(out)
 
 
@@ -87,7 +89,8 @@ def _parse(data: bytes) -> State:
     refused = tuple(text for text in fields.items("refused_deltas", MOST_REFUSED) if isinstance(text, str))
     if not all(map(is_sha256, refused)):
         raise MalformedError("state.json: 'refused_deltas' are not digests")
-    state = State(bucket, etag, _time(fields, "last_full"), _time(fields, "last_success"), refused)
+    full, success, until = (_time(fields, name) for name in ("last_full", "last_success", "good_until"))
+    state = State(bucket, etag, full, success, until, refused)
     fields.done()
     if state.encode() != data:
         raise MalformedError("state.json: not as this program writes it")

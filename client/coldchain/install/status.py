@@ -84,11 +84,11 @@ def status(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) -
     """
     config = directory.config()
     version = versions.linked(directory, directory.current)
-    previous = versions.linked(directory, directory.previous)
-    until, offered, rollout = None, None, "nothing is known yet"
+    before = [one for one in versions.installed(directory) if one != version]
+    until = trusted.known_good_until(directory, config, limits)
+    offered, rollout = None, "nothing is known yet"
     try:
         kept = trusted.recall(trusted.stored(directory, config, limits), config, limits=limits)
-        until = trusted.good_until(kept, config)
         role = kept.role(config.region)
         offered = region_release(role, config.region, config.channel, product=config.product, limits=limits).release
         state = rollout_state(kept.role("rollout"), config.region, config.channel)
@@ -102,7 +102,7 @@ def status(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) -
         config=config,
         state=directory.state(),
         version=version,
-        previous=previous if previous != version else None,
+        previous=before[0] if before else None,
         damage=version.glance(limits) if version else None,
         good_until=until,
         offered=offered,

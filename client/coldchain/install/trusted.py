@@ -12,18 +12,20 @@ rotate, and evidence under keys that were since replaced would say less than it 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from coldchain.errors import ColdchainError, DamagedError, NotInstalledError
-from coldchain.install import durable
-from coldchain.install.directory import ClientDirectory, Config, read_file
+from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.durable import Folder
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import Metadata, max_bytes
-from coldchain.tuf.trusted_set import TrustedSet, pinned_root
-from coldchain.verify import ROLLOUT_ROLE
+from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, next_root, pinned_root
+from coldchain.verify import ROLLOUT_ROLE, says_who_it_is
 
 MANIFEST = "manifest.json"
 _ROOT = re.compile(r"([1-9][0-9]{0,8})\.root\.json\Z")
@@ -35,20 +37,49 @@ def roles(config: Config) -> list[str]:
     return [config.region, ROLLOUT_ROLE]
 
 
+def role_check(config: Config) -> RoleCheck:
+    """What every delegated role must say of itself before it is believed or kept."""
+    return lambda role: says_who_it_is(role, config.product)
+
+
 def stored(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> dict[str, bytes]:
-    """The files of ``metadata/`` as :func:`coldchain.tuf.refresh.refresh` wants them; damage counts as absence."""
+    """The files of ``metadata/`` as :func:`coldchain.tuf.refresh.refresh` wants them; damage counts as absence.
+
+    A root that is lost or damaged is made good from the numbered ones, walked again from the pinned one.
+
+    Raises:
+        DamagedError: the pinned root is lost too, or a link stands in the place of the directory.
+    """
     sizes = {"root": limits.root_bytes, "timestamp": limits.timestamp_bytes, "snapshot": limits.snapshot_bytes}
     out: dict[str, bytes] = {}
-    for name in ("root", "timestamp", "snapshot", "targets", *roles(config)):
-        data = read_file(directory.metadata / f"{name}.json", sizes.get(name, max_bytes("targets", limits)))
-        if data is not None:
-            out[f"{name}.json"] = data
+    with directory.folder("metadata") as folder:
+        for name in ("root", "timestamp", "snapshot", "targets", *roles(config)):
+            data = folder.read(f"{name}.json", sizes.get(name, max_bytes("targets", limits)))
+            if data is not None:
+                out[f"{name}.json"] = data
+    try:
+        pinned_root(out.get("root.json", b""), limits)
+    except DamagedError:
+        out["root.json"] = _newest_root(directory, config, limits)
     return out
+
+
+def _newest_root(directory: ClientDirectory, config: Config, limits: Limits) -> bytes:
+    number, data = pinned(directory, config, limits)
+    root = pinned_root(data, limits)
+    while (data := root_file(directory, number + 1, limits)) is not None:  # type: ignore[assignment]
+        try:
+            root, number = next_root(root, data, limits), number + 1
+        except ColdchainError:
+            break  # damaged as well: a refresh fetches it again
+    return root.raw
 
 
 def keep(directory: ClientDirectory, name: str, data: bytes) -> None:
     """Writes what a refresh asks to keep, durably."""
-    durable.write_file(directory.metadata / name, data)
+    *folders, plain = name.split("/")
+    with directory.folder("metadata", *folders) as folder:
+        folder.write(plain, data)
 
 
 def recall(
@@ -70,7 +101,7 @@ def recall(
     for name in names:
         if f"{name}.json" not in files:
             raise NotInstalledError(f"no {name}.json is kept yet", todo="run `coldchain update`")
-    trusted = TrustedSet(files["root.json"], now or _BEGINNING, limits)
+    trusted = TrustedSet(files["root.json"], now or _BEGINNING, limits, role_check(config))
     trusted.check_root_time()
     trusted.update_timestamp(files["timestamp.json"])
     trusted.update_snapshot(files["snapshot.json"])
@@ -85,6 +116,17 @@ def good_until(trusted: TrustedSet, config: Config) -> datetime:
     return min(one.expires for one in [*every, *map(trusted.role, roles(config))])
 
 
+def known_good_until(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> datetime | None:
+    """When the newest complete metadata expires; None when there never was any.
+
+    A refresh that was refused half way leaves files of two ages. Then what the last good check found is the answer.
+    """
+    try:
+        return good_until(recall(stored(directory, config, limits), config, limits=limits), config)
+    except ColdchainError:
+        return directory.state().good_until
+
+
 def pin(directory: ClientDirectory, data: bytes, limits: Limits = LIMITS) -> Metadata:
     """Makes ``data`` the root everything hangs on. The lock must be held.
 
@@ -95,29 +137,31 @@ def pin(directory: ClientDirectory, data: bytes, limits: Limits = LIMITS) -> Met
     """
     root = pinned_root(data, limits)
     first = root_numbers(directory)[:1]
-    if first != [root.version] or root_file(directory, root.version, limits) != data:
-        for one in sorted(directory.metadata.iterdir()):
-            if one != directory.roots:
-                durable.remove(one)
-        for number in root_numbers(directory):
-            durable.remove(directory.roots / f"{number}.root.json")
-        durable.fsync_directory(directory.metadata)
-        durable.write_file(directory.roots / f"{root.version}.root.json", data)
-    if read_file(directory.metadata / "root.json", limits.root_bytes) is None:
-        durable.write_file(directory.metadata / "root.json", data)
+    with directory.folder("metadata") as metadata, metadata.folder("roots") as roots:
+        if first != [root.version] or roots.read(f"{root.version}.root.json", limits.root_bytes) != data:
+            for name in metadata.names():
+                if name != roots.path.name:
+                    metadata.remove(name)
+            for number in root_numbers(directory):
+                roots.remove(f"{number}.root.json")
+            metadata.sync()
+            roots.write(f"{root.version}.root.json", data)
+        if metadata.read("root.json", limits.root_bytes) is None:
+            metadata.write("root.json", data)
     return root
 
 
 def root_numbers(directory: ClientDirectory) -> list[int]:
     """The numbers of the kept roots, ascending."""
-    with durable.disk(directory.roots):
-        found = [_ROOT.match(one.name) for one in directory.roots.iterdir()] if directory.roots.is_dir() else []
+    with directory.folder("metadata", "roots") as folder:
+        found = map(_ROOT.match, folder.names())
     return sorted(int(match[1]) for match in found if match)
 
 
 def root_file(directory: ClientDirectory, number: int, limits: Limits = LIMITS) -> bytes | None:
     """The root of that number, if it is kept."""
-    return read_file(directory.roots / f"{number}.root.json", limits.root_bytes)
+    with directory.folder("metadata", "roots") as folder:
+        return folder.read(f"{number}.root.json", limits.root_bytes)
 
 
 def pinned(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> tuple[int, bytes]:
@@ -167,37 +211,57 @@ def write_evidence(directory: ClientDirectory, version: str, files: Mapping[str,
     digest = hashlib.sha256()
     for name, data in sorted(files.items()):
         digest.update(f"{name} {len(data)}\n".encode() + data)
-    folder = f".{version}.{digest.hexdigest()[:16]}"
-    link = directory.signed / version
-    with durable.disk(link):
-        if link.is_symlink() and link.readlink().name == folder and read_evidence(directory, version) == dict(files):
+    place = f".{version}.{digest.hexdigest()[:16]}"
+    with directory.folder("signed") as signed:
+        if _link(signed, version) == place and read_evidence(directory, version) == dict(files):
             return
-        place = directory.signed / folder
-        spare = directory.signed / f"{folder}.old"
-        durable.remove(spare)
-        if place.exists():
-            durable.move(place, spare)
-        place.mkdir()
-        for name, data in files.items():
-            with durable.new_file(place / name, mode=0o644) as file:
-                file.write(data)
-        durable.fsync_directory(place)
-        durable.fsync_directory(directory.signed)
-    durable.replace_symlink(link, folder)
-    tidy_evidence(directory, {version, *_linked(directory)})
+        # Of the same content, and yet not so: damaged. It stands aside until the good one is there.
+        if signed.look(place) is not None:
+            signed.remove(f"{place}.old")
+            signed.move(place, signed, f"{place}.old")
+        signed.make(place)
+        with signed.folder(place) as folder:
+            for name, data in files.items():
+                with folder.new_file(name, mode=0o644) as file:
+                    file.write(data)
+            folder.sync()
+        if (found := signed.look(version)) is not None and not stat.S_ISLNK(found.st_mode):
+            signed.remove(version)
+        signed.replace_symlink(version, place)
+        linked = {name for name in signed.names() if not name.startswith(".") and _link(signed, name)}
+    tidy_evidence(directory, {version, *linked})
+
+
+def _link(signed: Folder, name: str) -> str | None:
+    """Where a link leads; None for anything else."""
+    try:
+        return signed.read_link(name)
+    except DamagedError:
+        return None
 
 
 def read_evidence(directory: ClientDirectory, version: str, limits: Limits = LIMITS) -> dict[str, bytes]:
     """The evidence of a version by file name; empty when there is none."""
-    place = directory.signed / version
+    most = max(limits.targets_bytes, limits.manifest_bytes, limits.root_bytes)
     out: dict[str, bytes] = {}
-    with durable.disk(place):
-        names = sorted(one.name for one in place.iterdir()) if place.is_dir() else []
-    for name in names[: 2 * limits.root_rotations]:
-        data = read_file(place / name, max(limits.targets_bytes, limits.manifest_bytes, limits.root_bytes))
-        if data is not None:
-            out[name] = data
+    with contextlib.suppress(DamagedError), _evidence(directory, version) as folder:
+        for name in folder.names()[: 2 * limits.root_rotations] if folder else ():
+            data = folder.read(name, most) if folder else None
+            if data is not None:
+                out[name] = data
     return out
+
+
+@contextlib.contextmanager
+def _evidence(directory: ClientDirectory, version: str) -> Iterator[Folder | None]:
+    """The folder of a version's evidence; None when there is none. The link leads beside itself, and nowhere else."""
+    with contextlib.ExitStack() as stack:
+        signed = stack.enter_context(directory.folder("signed"))
+        place = signed.read_link(version)
+        if place is None or "/" in place or not place.startswith(f".{version}.") or signed.look(place) is None:
+            yield None
+        else:
+            yield stack.enter_context(signed.folder(place))
 
 
 def later_roots(evidence: Mapping[str, bytes], first: int) -> list[bytes]:
@@ -208,24 +272,16 @@ def later_roots(evidence: Mapping[str, bytes], first: int) -> list[bytes]:
     return out
 
 
-def _linked(directory: ClientDirectory) -> set[str]:
-    return {one.name for one in directory.signed.iterdir() if one.is_symlink() and not one.name.startswith(".")}
-
-
 def tidy_evidence(directory: ClientDirectory, versions: set[str]) -> None:
     """Removes the evidence of all other versions, and folders that no link names. The lock must be held."""
-    with durable.disk(directory.signed):
-        links = {one.name: one for one in directory.signed.iterdir() if one.is_symlink() and one.name in versions}
-        used = {one.readlink().name for one in links.values()}
-        for one in sorted(directory.signed.iterdir()):
-            if one.name not in links and one.name not in used:
-                durable.remove(one)
+    with directory.folder("signed") as signed:
+        links = {name: place for name in versions if (place := _link(signed, name)) is not None}
+        for name in signed.names():
+            if name not in links and name not in links.values():
+                signed.remove(name)
 
 
 def manifest_of(directory: ClientDirectory, version: str, sha256: str, limits: Limits = LIMITS) -> bytes | None:
     """The manifest kept with a version, if it is the one with this digest."""
-    try:
-        data = read_file(directory.signed / version / MANIFEST, limits.manifest_bytes)
-    except ColdchainError:
-        return None
+    data = read_evidence(directory, version, limits).get(MANIFEST)
     return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None

@@ -19,20 +19,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from coldchain.bundle.delta import apply_delta
 from coldchain.bundle.description import FILE_NAME, BundleDescription, Section, parse_description
 from coldchain.errors import ColdchainError, DamagedError, DigestError, InternalError, StorageError
 from coldchain.install import durable
 from coldchain.install.directory import ClientDirectory, read_file
+from coldchain.install.durable import Folder
 from coldchain.limits import LIMITS, Limits
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
+NEW = "new"
 BLOCK = 1 << 20
 _NAME = re.compile(r"([1-9][0-9]{0,15})-([0-9a-f]{16})(?:\.([1-9][0-9]{0,8}))?\Z")
 _REPAIR = "run `coldchain update DIR --repair`, which fetches the full bundle and installs it anew"
@@ -72,6 +79,8 @@ class Version:
                 found = (self.path / section.name).lstat()
                 if found.st_size != section.bytes:
                     return f"{section.name} has {found.st_size} bytes, not {section.bytes}"
+                if not stat.S_ISREG(found.st_mode):
+                    return f"{section.name} is no file"
         except ColdchainError as error:
             return error.what
         except OSError as error:
@@ -91,27 +100,50 @@ def linked(directory: ClientDirectory, link: Path) -> Version | None:
     Raises:
         DamagedError: the link is not one that this program makes.
     """
-    with durable.disk(link):
-        try:
-            target = link.readlink()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DamagedError(f"{link} is not a link", todo="move it away and run `coldchain update`") from error
-    version = parse_version(directory.versions / target.name)
-    if version is None or target != Path("versions") / target.name:
-        raise DamagedError(f"{link} leads to {str(target)[:200]!r}", todo="remove it and run `coldchain update`")
+    with directory.folder() as here:
+        target = here.read_link(link.name)
+    if target is None:
+        return None
+    version = parse_version(directory.path / target)
+    if version is None or target != f"versions/{version.name}":
+        raise DamagedError(f"{link} leads to {target[:200]!r}", todo="remove it and run `coldchain update`")
     return version
 
 
 def installed(directory: ClientDirectory) -> list[Version]:
-    """Whole versions on the disk, the running one first."""
+    """Whole versions on the disk, the running one first. A previous one that cannot be told counts as none."""
     out = []
-    for link in (directory.current, directory.previous):
-        version = linked(directory, link)
-        if version is not None and version not in out and version.path.is_dir():
-            out.append(version)
+    with directory.folder("versions") as folder:
+        for version in (linked(directory, directory.current), _previous(directory)):
+            if version is None or version in out:
+                continue
+            found = folder.look(version.name)
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                out.append(version)
     return out
+
+
+def _previous(directory: ClientDirectory) -> Version | None:
+    try:
+        return linked(directory, directory.previous)
+    except DamagedError:
+        return None
+
+
+class _Content(io.FileIO):
+    """A section's file whose failing disk is damage of the installed version, so that the full bundle helps."""
+
+    def readinto(self, buffer: Buffer, /) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise DamagedError(f"an installed section cannot be read: {error.strerror}", todo=_REPAIR) from error
+
+    def readall(self) -> bytes:
+        try:
+            return super().readall()
+        except OSError as error:
+            raise DamagedError(f"an installed section cannot be read: {error.strerror}", todo=_REPAIR) from error
 
 
 class OldVersion:
@@ -124,25 +156,28 @@ class OldVersion:
     def open(self, name: str) -> BinaryIO:
         """The section's content. Raises DamagedError when it cannot be read."""
         try:
-            descriptor = os.open(self.version.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise DamagedError(f"{name} of release {self.version.release}: {error.strerror}", todo=_REPAIR) from error
-        return os.fdopen(descriptor, "rb")
+            with durable.open_folder(self.version.path) as folder:
+                descriptor = folder.descriptor(name)
+        except StorageError as error:
+            raise DamagedError(f"release {self.version.release}: {error.what}", todo=_REPAIR) from error
+        if descriptor is None:
+            raise DamagedError(f"{name} of release {self.version.release} is missing", todo=_REPAIR)
+        return io.BufferedReader(_Content(descriptor, "rb"))
 
 
 class StagedVersion:
-    """A version under construction (:class:`coldchain.bundle.delta.NewBundle`), in ``staging/new``."""
+    """A version under construction (:class:`coldchain.bundle.delta.NewBundle`) in the empty ``folder``.
 
-    def __init__(self, directory: ClientDirectory, old: Version | None) -> None:
-        self.path = directory.staging / "new"
-        self._old = old
-        durable.remove(self.path)
-        durable.make_directory(self.path)
+    ``old`` is the folder of the version whose sections may be kept.
+    """
+
+    def __init__(self, folder: Folder, old: Folder | None) -> None:
+        self._folder, self._old = folder, old
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         """A new section's file, read-only for everybody else, durable at the block's end."""
-        with durable.new_file(self.path / name) as file:
+        with self._folder.new_file(name) as file:
             yield file
 
     def keep(self, section: Section) -> None:
@@ -153,30 +188,30 @@ class StagedVersion:
         """
         if self._old is None:
             raise InternalError("a section is kept, but there is no old version")
-        try:
-            durable.link_file(self._old.path / section.name, self.path / section.name)
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise DigestError(f"section {section.name} of release {self._old.release} is missing here") from error
-            raise
-        problem = check_section(self.path, section)
+        found = self._old.look(section.name)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            raise DigestError(f"section {section.name} is missing in {self._old.path.name}")
+        self._folder.link(section.name, self._old, section.name)
+        problem = check_section(self._folder, section)
         if problem:
-            raise DigestError(f"release {self._old.release} is damaged here: {problem}")
+            raise DigestError(f"{self._old.path.name} is damaged: {problem}")
 
 
-def check_section(folder: Path, section: Section) -> str | None:
+def check_section(folder: Folder, section: Section) -> str | None:
     """Hashes a section's file; returns what is wrong with it, or None."""
     digest, length = hashlib.sha256(), 0
     try:
-        descriptor = os.open(folder / section.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        descriptor = folder.descriptor(section.name)
+        if descriptor is None:
+            return f"{section.name} is missing"
+        with durable.disk(folder.path / section.name), os.fdopen(descriptor, "rb", buffering=0) as file:
             while data := file.read(BLOCK):
                 digest.update(data)
                 length += len(data)
                 if length > section.bytes:
                     return f"{section.name} is longer than the signed {section.bytes} bytes"
-    except OSError as error:
-        return f"{section.name}: {error.strerror}"
+    except StorageError as error:
+        return error.what
     if length != section.bytes:
         return f"{section.name} has {length} bytes, signed are {section.bytes}"
     if digest.hexdigest() != section.sha256:
@@ -188,13 +223,14 @@ def check(version: Version, limits: Limits = LIMITS) -> str | None:
     """Hashes a whole version; returns the first thing that is wrong with it, or None."""
     try:
         sections = version.describe(limits).sections
+        with durable.open_folder(version.path) as folder:
+            return next((problem for section in sections if (problem := check_section(folder, section))), None)
     except ColdchainError as error:
         return error.what
-    return next((problem for section in sections if (problem := check_section(version.path, section))), None)
 
 
 def stage(
-    directory: ClientDirectory, delta: Path, old: Version | None, bundle: str, limits: Limits = LIMITS
+    directory: ClientDirectory, delta: BinaryIO, old: Version | None, bundle: str, limits: Limits = LIMITS
 ) -> BundleDescription:
     """Builds the version in ``staging/new``, completely, checked and durable.
 
@@ -209,14 +245,21 @@ def stage(
         DamagedError, MalformedError, DigestError, NewerFormatError: the file does not lead from ``old`` to the bundle.
         StorageError: the disk refused.
     """
-    new = StagedVersion(directory, old)
-    with durable.disk(delta), delta.open("rb") as file:
-        description = apply_delta(file, OldVersion(old, limits) if old else None, new, expected=bundle, limits=limits)
-    with durable.new_file(new.path / FILE_NAME) as out:
-        out.write(description.encode())
-    with durable.disk(new.path):
-        durable.fsync_directory(new.path)
-        there = {one.name: one.lstat().st_size for one in new.path.iterdir() if one.name != FILE_NAME}
+    with contextlib.ExitStack() as stack:
+        staging = stack.enter_context(directory.folder("staging"))
+        staging.remove(NEW)
+        staging.make(NEW)
+        folder = stack.enter_context(staging.folder(NEW))
+        before = stack.enter_context(directory.folder("versions", old.name)) if old else None
+        content = OldVersion(old, limits) if old else None
+        new = StagedVersion(folder, before)
+        stack.enter_context(durable.disk(staging.path))
+        description = apply_delta(delta, content, new, expected=bundle, limits=limits)
+        with folder.new_file(FILE_NAME) as out:
+            out.write(description.encode())
+        folder.sync()
+        there = {name: found.st_size for name in folder.names() if (found := folder.look(name)) is not None}
+    del there[FILE_NAME]
     if there != {section.name: section.bytes for section in description.sections} or description.digest != bundle:
         raise DigestError("what was written is not the signed bundle")
     return description
@@ -226,12 +269,12 @@ def place(directory: ClientDirectory, description: BundleDescription) -> Version
     """Moves ``staging/new`` among the versions, under a name that is free. Nothing runs it yet."""
     plain = f"{description.release}-{description.digest[:16]}"
     name, number = plain, 1
-    while os.path.lexists(directory.versions / name):
-        number += 1
-        name = f"{plain}.{number}"
-    path = directory.versions / name
-    durable.move(directory.staging / "new", path)
-    return Version(path, description.release, description.digest[:16])
+    with directory.folder("versions") as versions, directory.folder("staging") as staging:
+        while versions.look(name) is not None:
+            number += 1
+            name = f"{plain}.{number}"
+        staging.move(NEW, versions, name)
+    return Version(directory.versions / name, description.release, description.digest[:16])
 
 
 def switch(directory: ClientDirectory, new: Version, old: Version | None) -> None:
@@ -239,19 +282,21 @@ def switch(directory: ClientDirectory, new: Version, old: Version | None) -> Non
 
     ``old`` is None when nothing ran, or when what ran is damaged and not worth going back to.
     """
-    if old is not None:
-        durable.replace_symlink(directory.previous, f"versions/{old.name}")
-    durable.replace_symlink(directory.current, f"versions/{new.name}")
+    with directory.folder() as here:
+        if old is not None:
+            here.replace_symlink(directory.previous.name, f"versions/{old.name}")
+        here.replace_symlink(directory.current.name, f"versions/{new.name}")
 
 
 def tidy(directory: ClientDirectory) -> set[str]:
     """Removes versions that no link names; returns the names of those that stay. The lock must be held."""
     keep = {version.name for version in installed(directory)}
-    with durable.disk(directory.versions):
-        for one in sorted(directory.versions.iterdir()):
-            if one.name not in keep:
-                durable.remove(one)
+    with directory.folder() as here, here.folder("versions") as folder:
+        for name in folder.names():
+            if name not in keep:
+                folder.remove(name)
         # A link that leads nowhere is of no use to anybody.
-        if directory.previous.is_symlink() and not directory.previous.exists():
-            durable.remove(directory.previous)
+        previous = _previous(directory)
+        if previous is None or previous.name not in keep:
+            here.remove(directory.previous.name)
     return keep

@@ -43,7 +43,7 @@ from urllib.parse import quote
 from coldchain.errors import ColdchainError, NotInstalledError, ResponseError
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import FileInfo, Metadata, max_bytes
-from coldchain.tuf.trusted_set import TrustedSet
+from coldchain.tuf.trusted_set import RoleCheck, TrustedSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ def refresh(
     now: datetime,
     roles: Sequence[str],
     limits: Limits = LIMITS,
+    check: RoleCheck | None = None,
 ) -> Steps:
     """The detailed client workflow, up to and including the given delegated roles.
 
@@ -79,6 +80,7 @@ def refresh(
         now: the start of this update (5.1), with a time zone.
         roles: roles that the top-level targets delegates to, e.g. ``["us", "rollout"]``.
         limits: bounds on foreign bytes.
+        check: asked about every delegated role before it is believed and kept.
 
     Returns:
         Everything verified, as the generator's value.
@@ -92,7 +94,7 @@ def refresh(
     # 5.2 Load trusted root metadata.
     if "root.json" not in stored:
         raise NotInstalledError("no root is pinned", todo="run `coldchain init DIR --root root.json`")
-    trusted = TrustedSet(stored["root.json"], now, limits)
+    trusted = TrustedSet(stored["root.json"], now, limits, check)
     yield from _update_root(trusted)
     # 5.3.11 happens in recall: stored files from before a rotation of their keys are forgotten.
     trusted.recall(stored.get("timestamp.json"), stored.get("snapshot.json"))

@@ -23,8 +23,10 @@ Source: The Update Framework specification 1.0.34, section 5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeAlias
 
 from coldchain.errors import (
     ColdchainError,
@@ -43,6 +45,13 @@ from coldchain.tuf.metadata import (
     parse_envelope,
     verify_signatures,
 )
+
+RoleCheck: TypeAlias = Callable[[Metadata], None]
+"""Raises when a delegated role that is well signed is not what its name says.
+
+TUF binds a role's file to its name by nothing but the keys. Where two roles have the same keys, one's file passes for the other's;
+what they say inside must tell them apart *before* the file is kept, or a lie told once would stand in the way of the truth.
+"""
 
 
 def accept(delegator: Metadata, name: str, data: bytes, kind: Kind, limits: Limits = LIMITS) -> Metadata:
@@ -113,17 +122,19 @@ class TrustedSet:
         root: the pinned root.json, or the newest one this client had accepted.
         now: the fixed start of this update, with a time zone (5.1).
         limits: bounds on foreign bytes.
+        check: asked about every delegated role before it is believed; None asks nothing.
 
     Raises:
         DamagedError: the root is not well-formed or not signed by itself.
         NewerFormatError: the root is of a later specification.
     """
 
-    def __init__(self, root: bytes, now: datetime, limits: Limits = LIMITS) -> None:
+    def __init__(self, root: bytes, now: datetime, limits: Limits = LIMITS, check: RoleCheck | None = None) -> None:
         if now.tzinfo is None:
             raise InternalError("a time without a time zone was given")
         self.now = now
         self.limits = limits
+        self._check = check
         self._root = pinned_root(root, limits)
         self._old_timestamp: Metadata | None = None
         self._old_snapshot: Metadata | None = None
@@ -305,6 +316,7 @@ class TrustedSet:
             SignatureError, MalformedError, NewerFormatError: as :func:`accept`.
             RollbackError: not the version the snapshot names.
             ExpiredError: it has expired.
+            ColdchainError: what ``check`` raises for a delegated role.
         """
         named, parent = self.named(name), self._delegator(name, delegator)
         # 5.6.2 Length and hashes, if the snapshot states them.
@@ -316,6 +328,8 @@ class TrustedSet:
             raise RollbackError(f"{name}.json is version {new.version}, but snapshot.json names {named.version}")
         # 5.6.5 Freeze.
         new.check_time(self.now)
+        if self._check is not None and name != "targets":
+            self._check(new)
         self._targets[name, parent] = new
         return new
 

@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from coldchain.bundle.canary import canary_section
-from coldchain.bundle.description import BundleDescription, Engine, Kind, Section, check_section_name
-from coldchain.errors import LintError
+from coldchain.bundle.description import (
+    BundleDescription,
+    Engine,
+    Kind,
+    Section,
+    check_section_name,
+    parse_description,
+)
+from coldchain.errors import LintError, MalformedError
 from coldchain_server.assembly.policies import named_records, without_signatures
 from coldchain_server.assembly.regions import GLOBAL, PolicyEntry, Regions
 from coldchain_server.assembly.sections import PreparedSection
+from coldchain_server.feeds.formats.clamav import TYPES
 
 _ENGINES: tuple[Engine, ...] = ("clamav", "yara")
 
@@ -60,7 +68,8 @@ def assemble(
         store: keeps bytes and returns their SHA-256.
 
     Raises:
-        LintError: two files give one section name, or nothing is left.
+        LintError: two files give one section name, engines would keep only one of two sections, nothing is left, or the
+            bundle exceeds a bound of clients.
     """
     policy = () if region == GLOBAL else regions.regions[region].policy
     kept, counts = _select(list(sections), regions, policy, content, store)
@@ -69,7 +78,12 @@ def assemble(
     if not found:
         raise LintError(f"region {region}: nothing is left to publish", kept="the releases published before")
     _check_names(found)
+    _check_single(found)
     description = BundleDescription(product, region, channel, release, tuple(sorted(found, key=lambda one: one.name)))
+    try:
+        parse_description(description.encode())
+    except MalformedError as error:  # a client would refuse it for the same reason, after it was signed
+        raise LintError(f"region {region}: no client takes this bundle: {error.what}") from error
     applied = tuple(AppliedPolicy(entry, counts.get((entry.kind, entry.name), 0)) for entry in policy)
     return AssembledBundle(description, applied)
 
@@ -128,3 +142,18 @@ def _check_names(found: list[Section]) -> None:
                 f"two files would both be the section {section.name!r}", todo="rename one of them in its feed"
             )
         seen.add(section.name.lower())
+
+
+def _check_single(found: list[Section]) -> None:
+    """Refuses a second section of a type of which engines keep only the last one read, and drop the others without a word."""
+    seen: dict[str, str] = {}
+    for section in found:
+        extension = section.name.rpartition(".")[2]
+        if section.engine != "clamav" or not TYPES[extension].single:
+            continue
+        if extension in seen:
+            raise LintError(
+                f"engines keep only one {extension} section, and there are {seen[extension]} and {section.name}",
+                todo="join the files in one feed, or leave one feed out by a policy",
+            )
+        seen[extension] = section.name

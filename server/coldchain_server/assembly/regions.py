@@ -125,7 +125,7 @@ def load_regions(text: str) -> Regions:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"regions.toml: {error}") from error
     _only(document, {"neutral", "regions"}, "regions.toml")
     neutral = _name(document.get("neutral", "ch"), "neutral")

@@ -21,6 +21,7 @@ import aiosqlite
 from coldchain.errors import BusyError, StateError, StorageError
 from coldchain_server.catalogue.interface import STEPS, Bundle, Feed, Release, Snapshot, State
 from coldchain_server.catalogue.migrations import MIGRATIONS
+from coldchain_server.storage.durable import disk
 
 _BUSY_SECONDS = 20.0
 _POLL_SECONDS = 0.1
@@ -43,24 +44,52 @@ class SqliteCatalogue:
         """
         try:
             connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                await connection.execute(f"PRAGMA {pragma}")
-            catalogue = cls(path, connection)
-            await catalogue._migrate()
         except sqlite3.Error as error:
             raise StorageError(f"the catalogue {path.name} cannot be opened: {error}") from error
+        catalogue = cls(path, connection)
+        try:
+            for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+                await connection.execute(f"PRAGMA {pragma}")
+            if await catalogue._version() < len(MIGRATIONS):
+                await catalogue._use_wal()
+                await catalogue._migrate()
+        except sqlite3.Error as error:
+            await connection.close()
+            raise StorageError(f"the catalogue {path.name} cannot be opened: {error}") from error
+        except BaseException:
+            await connection.close()  # its thread would keep the process from ending
+            raise
         return catalogue
+
+    async def _version(self) -> int:
+        """How many migrations were run: the first so many of the list, or it is not our database."""
+        if not await self._all("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'"):
+            return 0
+        done = [row[0] for row in await self._all("SELECT number FROM migrations ORDER BY number")]
+        if len(done) > len(MIGRATIONS):
+            raise StorageError("the catalogue was written by a newer version of this program", todo="update it")
+        if done != list(range(len(done))):
+            raise StorageError("the catalogue's migrations have a gap", todo="restore the catalogue from a backup")
+        return len(done)
+
+    async def _use_wal(self) -> None:
+        """Kept in the file. SQLite does not wait for other processes here, so this does."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                await self._connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
 
     async def _migrate(self) -> None:
         async with self._transaction():
             await self._run("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
-            done = [row[0] for row in await self._all("SELECT number FROM migrations ORDER BY number")]
-            if len(done) > len(MIGRATIONS):
-                raise StorageError("the catalogue was written by a newer version of this program", todo="update it")
-            for number, statements in enumerate(MIGRATIONS):
-                if number in done:
-                    continue
-                for statement in statements:
+            for number in range(await self._version(), len(MIGRATIONS)):
+                for statement in MIGRATIONS[number]:
                     await self._run(statement)
                 await self._run("INSERT INTO migrations (number) VALUES (?)", (number,))
 
@@ -68,13 +97,13 @@ class SqliteCatalogue:
     async def _transaction(self) -> AsyncIterator[None]:
         """One writer of this process at a time; IMMEDIATE, so that another process's write is waited for, not failed on."""
         async with self._writing:
-            await self._run("BEGIN IMMEDIATE")
             try:
+                await self._run("BEGIN IMMEDIATE")
                 yield
+                await self._run("COMMIT")
             except BaseException:
-                await self._connection.rollback()
+                await self._connection.rollback()  # nothing where nothing was begun
                 raise
-            await self._run("COMMIT")
 
     async def _run(self, sql: str, values: Sequence[Any] = ()) -> int:
         try:
@@ -195,7 +224,8 @@ class SqliteCatalogue:
     @asynccontextmanager
     async def publisher(self, *, wait: float = 0.0) -> AsyncIterator[None]:
         """See the interface."""
-        handle = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with disk(lock := self._path.with_suffix(".lock")):
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + wait
             while not _locked(handle):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from coldchain.errors import LintError, StateError
+from coldchain.errors import LintError, StateError, StorageError, UsageError
 from coldchain_server.catalogue.interface import Feed
-from coldchain_server.commands.options import example, home_option, json_option, out, run
+from coldchain_server.commands.options import example, home_option, json_option, out, run, shown
 from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import pull
 from coldchain_server.feeds.snapshots import KINDS
@@ -35,12 +35,13 @@ def feed() -> None:
 @json_option
 def feed_add(name: str, path: Path, kind: str, skip_bad: bool, directory: Path, as_json: bool) -> None:
     """Add a feed: a directory, archive or file. Every line is checked; errors refuse it."""
-    _pull(Home(directory), Feed(name, kind, str(path.resolve()), skip_bad), as_json)
-
-
-def _pull(home: Home, one: Feed, as_json: bool) -> None:
+    home = Home(directory)
     home.require()
+    report = _pull(home, Feed(name, kind, str(path.resolve()), skip_bad))
+    out({**report.as_json(), "kind": kind}, as_json, _told(name, report))
 
+
+def _pull(home: Home, one: Feed) -> LintReport:
     async def work() -> LintReport:
         async with home.catalogue() as catalogue:
             with ExitStack() as stack:
@@ -56,15 +57,16 @@ def _pull(home: Home, one: Feed, as_json: bool) -> None:
 
                 return await pull(home, catalogue, one, taken=utc_text(now_utc()), progress=progress)
 
-    report = run(work())
-    lines = [
-        f"feed {one.name}: {report.records:,} records in {len(report.sections)} sections, {len(report.files)} files"
-    ]
+    return run(work())
+
+
+def _told(name: str, report: LintReport) -> list[str]:
+    lines = [f"feed {name}: {report.records:,} records in {len(report.sections)} sections, {len(report.files)} files"]
     notable = [finding for file in report.files for finding in file.findings if finding.severity != "error"]
     lines += [f"  {line}" for finding in notable[:_SHOWN] for line in str(finding).splitlines()[:1]]
     lines += [f"  and {len(notable) - _SHOWN} more (all of them: --json)"] if len(notable) > _SHOWN else []
     lines += [f"  {report.skipped:,} bad records are left out: {report.reasons}"] if report.skipped else []
-    out({**report.as_json(), "kind": one.kind}, as_json, lines)
+    return lines
 
 
 @feed.command("pull", epilog=example("coldchain-server feed pull acme"))
@@ -74,17 +76,24 @@ def _pull(home: Home, one: Feed, as_json: bool) -> None:
 def feed_pull(names: tuple[str, ...], directory: Path, as_json: bool) -> None:
     """Read feeds anew (all when none is named); a feed that is refused keeps its last good snapshot."""
     home = Home(directory)
-    failed: LintError | None = None
-    for one in _feeds(home):
-        if names and one.name not in names:
-            continue
+    known = {one.name: one for one in _feeds(home)}
+    if unknown := [name for name in names if name not in known]:
+        raise StateError(f"there is no feed {unknown[0]!r}", todo="coldchain-server feed list")
+    pulled, failed, lines = [], [], []
+    for name in dict.fromkeys(names or known):
         try:
-            _pull(home, one, as_json)
-        except LintError as error:  # the other feeds must not wait for this one
-            click.echo(f"coldchain-server: {error.explain()}", err=True)
-            failed = error
-    if failed is not None:
-        raise LintError("not every feed could be pulled", kept="the last good snapshots of those that failed")
+            report = _pull(home, known[name])
+        except (LintError, UsageError, StorageError) as error:  # the other feeds must not wait for this one
+            click.echo(f"coldchain-server: {shown(error.explain())}", err=True)
+            failed.append({"feed": name, **error.as_json()})
+        else:
+            pulled.append({**report.as_json(), "kind": known[name].kind})
+            lines += _told(name, report)
+    out({"feeds": pulled, "failed": failed}, as_json, lines)
+    if failed:
+        names_of_failed = ", ".join(str(one["feed"]) for one in failed)
+        click.echo(f"coldchain-server: not pulled, with their last good snapshots kept: {names_of_failed}", err=True)
+        raise click.exceptions.Exit(LintError.exit_code)
 
 
 @feed.command("list", epilog=example("coldchain-server feed list"))

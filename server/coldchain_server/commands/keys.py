@@ -48,7 +48,8 @@ def keys_list(directory: Path, as_json: bool) -> None:
         f"{row['role']:10} {row['threshold']} of {len(row['keys'])}  until {row['expires']}  here: {' '.join(row['here']) or 'none'}"
         for row in rows
     ]
-    out({"roles": rows}, as_json, lines + expiring(state, now_utc()))
+    warnings = expiring(state, now_utc())
+    out({"roles": rows, "warnings": warnings}, as_json, lines + warnings)
 
 
 @keys.command("rotate", epilog=example("coldchain-server keys rotate timestamp"))

@@ -33,8 +33,28 @@ home_option = click.option(
     default=Path(),
     help="The origin's directory (or COLDCHAIN_HOME; else the current one).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+JSON = "coldchain.json"  # where a command's context says that its answer, or its error, is wanted as JSON
+
+
+def _wants_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.meta[JSON] = value
+    return value
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_wants_json,
+    help="Print one JSON object instead of text.",
+)
 channel_option = click.option("--channel", default="stable", show_default=True, help="The channel.")
+
+
+def shown(text: str) -> str:
+    """Text as a terminal may have it: what stands in feeds must not move its cursor or change its colours."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def passphrase(confirm: bool = False) -> Callable[[], str]:
@@ -64,10 +84,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def out(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """One JSON object, or lines for a person."""
-    click.echo(json.dumps(value, sort_keys=True) if as_json else "\n".join(lines))
+    click.echo(json.dumps(value, sort_keys=True) if as_json else shown("\n".join(lines)))
 
 
 def say(line: str) -> None:
     """Progress: on a terminal only."""
     if sys.stderr.isatty():
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {shown(line)}", err=True)

@@ -77,14 +77,14 @@ def release_approve(number: int, channel: str, key: str, directory: Path, as_jso
     home = Home(directory)
     home.require()
 
-    async def work() -> tuple[list[str], bool]:
+    async def work() -> tuple[str, bool]:
         async with home.catalogue() as catalogue:
             return await approve_release(home, catalogue, keyring_of(home), channel, number, now=now_utc(), key=key)
 
     signed, complete = run(work())
     state = "every region has its signatures" if complete else "more signatures are needed"
     follow = f"next: coldchain-server release publish {number}" if complete else "next: another approver"
-    line = f"release {number} of {channel}: bundles rebuilt and compared, signed by {', '.join(signed)}; {state}"
+    line = f"release {number} of {channel}: bundles assembled again and compared, signed by {signed}; {state}"
     out({"release": number, "channel": channel, "signed": signed, "approved": complete}, as_json, [line, follow])
 
 

@@ -69,6 +69,11 @@ def group(pieces: Iterator[NewPiece]) -> Iterator[list[NewPiece]]:
 
 def encode_group(pieces: list[NewPiece], window: Window | None) -> bytes:
     """The smallest form of a group; ``window`` is what may be offered beside the old files themselves."""
+    return min(forms(pieces, window), key=len)
+
+
+def forms(pieces: list[NewPiece], window: Window | None) -> list[bytes]:
+    """A group in every form worth trying."""
     body = b"".join(piece.data for piece in pieces)
     olds = b"".join(piece.old for piece in pieces)
     plain = [(_head(pieces, 0, None), olds)]
@@ -84,7 +89,7 @@ def encode_group(pieces: list[NewPiece], window: Window | None) -> bytes:
         for head, reference in plain:
             found.append(_with_copies(head) + packed + column(bytes(literals), reference))
         found.append(_with_copies(plain[0][0]) + packed + column(bytes(literals)))
-    return min(found, key=len)
+    return found
 
 
 def _with_copies(head: bytes) -> bytes:

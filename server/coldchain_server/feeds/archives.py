@@ -1,4 +1,4 @@
-"""Archives that feeds come in: ``.zip``, ``.tar`` (plain, gz, bz2, xz) and ClamAV's containers, unpacked in memory within bounds.
+"""Archives that feeds come in: ``.zip``, ``.tar`` (plain, gz, bz2, xz, zst) and ClamAV's containers, unpacked in memory within bounds.
 
 A ClamAV container (``.cvd`` signed by ClamAV, ``.cud`` unsigned, ``.cld`` local) is 512 bytes of header and a tar, gzipped or not::
 
@@ -7,30 +7,36 @@ A ClamAV container (``.cvd`` signed by ClamAV, ``.cud`` unsigned, ``.cld`` local
 The header's MD5 is that of all bytes after it and is compared. ClamAV's own RSA signature is not judged here: what counts for
 Coldchain is the digest of the snapshot and who approves it.
 
-Refused: members that are links, devices or directories out of place; names that are absolute, climb or hide; two members of one
-name; more members, bytes or a higher ratio than :class:`FeedLimits` allows. Sizes are counted while reading, never believed.
+Refused: members that are links or devices; names that are absolute, climb, or hold a backslash or a control character; two members of
+one name; more members, bytes or a higher ratio than :class:`FeedLimits` allows. What is unpacked is counted while reading, headers
+with it, and sizes are never believed. As in directories, names that start with a dot are no part of a feed.
 Source of the header's fields: ClamAV's documentation "CVD"; read from real files.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
+
+import zstandard
 
 from coldchain.errors import LintError
 
 CVD_HEADER = 512
 CVD_MAGIC = b"ClamAV-VDB:"
 ZIP_SUFFIXES = (".zip",)
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 CVD_SUFFIXES = (".cvd", ".cud", ".cld")
 _BLOCK = 1 << 20
 
@@ -42,6 +48,10 @@ class FeedLimits:
     files: int = 65_536
     file_bytes: int = 1 << 30
     total_bytes: int = 8 << 30
+    ratio: int = 200
+    """How many times its own length an archive may unpack to (of signatures, 20 is much), above :attr:`ratio_free` bytes."""
+    ratio_free: int = 64 << 20
+    window_bytes: int = 128 << 20
     path_bytes: int = 512
     line_bytes: int = 256 * 1024
 
@@ -57,39 +67,81 @@ class SourceFile:
     data: bytes
 
 
+class _Budget:
+    """What an archive may still unpack to."""
+
+    def __init__(self, archive: str, packed: int, limits: FeedLimits) -> None:
+        self.archive = archive
+        self.left = min(limits.total_bytes, max(limits.ratio_free, limits.ratio * packed))
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise LintError(
+                f"{self.archive}: unpacks to more bytes than allowed",
+                todo="if that is meant, unpack it yourself and give the directory",
+            )
+
+
+class _Counted(io.RawIOBase):
+    """A stream that spends the budget as it is read, and keeps its last block: of a whole tar archive, zeros."""
+
+    def __init__(self, source: IO[bytes], budget: _Budget) -> None:
+        self.source = source
+        self.budget = budget
+        self.tail = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.source.read(min(size, _BLOCK) if size >= 0 else _BLOCK)
+        self.budget.spend(len(data))
+        self.tail = (self.tail + data)[-tarfile.BLOCKSIZE :]
+        return data
+
+
+def suffix(name: str) -> str:
+    """The suffix that says a file of this name is unpacked instead of taken as it is; empty for other files."""
+    low = name.lower()
+    return max((one for one in ZIP_SUFFIXES + TAR_SUFFIXES + CVD_SUFFIXES if low.endswith(one)), key=len, default="")
+
+
 def is_archive(name: str) -> bool:
     """Whether a file of this name is unpacked instead of taken as it is."""
-    return name.lower().endswith(ZIP_SUFFIXES + TAR_SUFFIXES + CVD_SUFFIXES)
+    return bool(suffix(name))
 
 
 def unpack(name: str, file: BinaryIO, limits: FeedLimits = FEED_LIMITS) -> Iterator[SourceFile]:
     """The files of an archive, in its own order; which kind of archive it is follows from ``name``.
 
+    Args:
+        name: the archive's name.
+        file: its bytes; must be seekable.
+        limits: bounds on names, counts and sizes.
+
     Raises:
         LintError: the archive is broken, holds something that is not a plain file, or exceeds a bound.
     """
-    low = name.lower()
+    budget = _Budget(name, file.seek(0, io.SEEK_END), limits)
+    file.seek(0)
+    kind = suffix(name)
     try:
-        if low.endswith(ZIP_SUFFIXES):
-            yield from _checked(name, _zip_members(name, file, limits), limits)
-        elif low.endswith(TAR_SUFFIXES):
-            yield from _checked(name, _tar_members(name, file, limits), limits)
-        elif low.endswith(CVD_SUFFIXES):
-            yield from _checked(name, _cvd_members(name, file, limits), limits)
+        if kind in ZIP_SUFFIXES:
+            yield from _checked(name, _zip_members(name, file, budget, limits))
+        elif kind in TAR_SUFFIXES:
+            yield from _checked(name, _tar_members(name, file, budget, limits))
+        elif kind in CVD_SUFFIXES:
+            yield from _checked(name, _cvd_members(name, file, budget, limits))
         else:
             raise LintError(f"{name}: not an archive that feeds come in", todo="use .zip, .tar.*, .cvd or .cud")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError,
-            RuntimeError, ValueError) as error:  # fmt: skip
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, struct.error, EOFError,
+            OSError, NotImplementedError, RuntimeError, ValueError, OverflowError) as error:  # fmt: skip
         raise LintError(f"{name}: the archive is broken: {error}", todo="get the file again from its source") from error
 
 
-def _checked(archive: str, members: Iterator[SourceFile], limits: FeedLimits) -> Iterator[SourceFile]:
+def _checked(archive: str, members: Iterator[SourceFile]) -> Iterator[SourceFile]:
     seen: set[str] = set()
-    total = 0
     for member in members:
-        total += len(member.data)
-        if len(seen) >= limits.files or total > limits.total_bytes:
-            raise LintError(f"{archive}: holds more files or bytes than allowed")
+        if any(part.startswith(".") for part in member.path.split("/")):
+            continue
         if member.path in seen:
             raise LintError(f"{archive}: holds {member.path!r} twice")
         seen.add(member.path)
@@ -109,44 +161,78 @@ def checked_path(archive: str, path: str, limits: FeedLimits = FEED_LIMITS) -> s
     return "/".join(parts)
 
 
-def _bounded(archive: str, name: str, file: IO[bytes], limits: FeedLimits) -> bytes:
+def _bounded(archive: str, name: str, file: IO[bytes], limits: FeedLimits, budget: _Budget | None = None) -> bytes:
     data = io.BytesIO()
     while block := file.read(_BLOCK):
         if data.tell() + len(block) > limits.file_bytes:
             raise LintError(f"{archive}: {name[:80]!r} is larger than allowed")
+        if budget is not None:
+            budget.spend(len(block))
         data.write(block)
     return data.getvalue()
 
 
-def _zip_members(archive: str, file: BinaryIO, limits: FeedLimits) -> Iterator[SourceFile]:
+def _zip_members(archive: str, file: BinaryIO, budget: _Budget, limits: FeedLimits) -> Iterator[SourceFile]:
     with zipfile.ZipFile(file) as zipped:
         if len(zipped.infolist()) > limits.files:
             raise LintError(f"{archive}: holds more files than allowed")
         for member in zipped.infolist():
             path = checked_path(archive, member.filename, limits)
+            kind = member.external_attr >> 28
+            if kind not in (0, 4, 8):  # the upper bits are Unix's mode: 4 directory, 8 regular file, 0 none was stored
+                raise LintError(f"{archive}: {path!r} is not a plain file")
             if member.is_dir():
                 continue
-            kind = member.external_attr >> 28
-            if kind not in (0, 8):  # the upper bits are Unix's mode: 8 is a regular file, 0 none was stored
-                raise LintError(f"{archive}: {path!r} is not a plain file")
             with zipped.open(member) as opened:
-                yield SourceFile(path, _bounded(archive, path, opened, limits))
+                yield SourceFile(path, _bounded(archive, path, opened, limits, budget))
 
 
-def _tar_members(archive: str, file: IO[bytes], limits: FeedLimits) -> Iterator[SourceFile]:
-    with tarfile.open(fileobj=file, mode="r|*") as tar:
-        for member in tar:
+def _plain(file: BinaryIO, limits: FeedLimits) -> IO[bytes]:
+    """The stream that a compressed one unpacks to, by its first bytes."""
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if start == b"\xfd7zXZ\x00":
+        return lzma.LZMAFile(file)
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        unpacker = zstandard.ZstdDecompressor(max_window_size=limits.window_bytes)
+        return cast(IO[bytes], unpacker.stream_reader(file, read_across_frames=True))
+    return file
+
+
+def _tar_members(
+    archive: str, file: BinaryIO, budget: _Budget, limits: FeedLimits, *, ended: bool = True
+) -> Iterator[SourceFile]:
+    # The stream is unpacked here and not by tarfile, so that headers (a pax header may claim any length) count as well.
+    stream = _Counted(_plain(file, limits), budget)
+    counted = cast(IO[bytes], stream)
+    with tarfile.open(fileobj=counted, mode="r|") as tar:
+        for number, member in enumerate(tar):
+            if number >= limits.files:
+                raise LintError(f"{archive}: holds more files than allowed")
             path = checked_path(archive, member.name, limits)
             if member.isdir():
                 continue
-            if not member.isreg():
+            if not member.isreg() or member.issparse():
                 raise LintError(f"{archive}: {path!r} is not a plain file")
             opened = tar.extractfile(member)
             assert opened is not None
-            yield SourceFile(path, _bounded(archive, path, opened, limits))
+            data = _bounded(archive, path, opened, limits)
+            if len(data) != member.size:
+                raise LintError(f"{archive}: {path!r} is cut short", todo="get the file again from its source")
+            yield SourceFile(path, data)
+    while counted.read(_BLOCK):
+        pass  # to the end, where compressed streams keep their checksum
+    if ended and stream.tail != bytes(tarfile.BLOCKSIZE):
+        raise LintError(
+            f"{archive}: is cut short, or something follows its end", todo="get the file again from its source"
+        )
 
 
-def _cvd_members(archive: str, file: BinaryIO, limits: FeedLimits) -> Iterator[SourceFile]:
+def _cvd_members(archive: str, file: BinaryIO, budget: _Budget, limits: FeedLimits) -> Iterator[SourceFile]:
     header = file.read(CVD_HEADER)
     fields = header.split(b":")
     if len(header) < CVD_HEADER or not header.startswith(CVD_MAGIC) or len(fields) < 8:
@@ -155,4 +241,5 @@ def _cvd_members(archive: str, file: BinaryIO, limits: FeedLimits) -> Iterator[S
     said, found = fields[5].decode("latin-1").strip().lower(), hashlib.md5(body, usedforsecurity=False).hexdigest()
     if len(said) == 32 and said != found:
         raise LintError(f"{archive}: its header names MD5 {said}, its content has {found}")
-    yield from _tar_members(archive, io.BytesIO(body), limits)
+    # ClamAV writes no end mark into its archives; the MD5 says that it is whole.
+    yield from _tar_members(archive, io.BytesIO(body), budget, limits, ended=False)

@@ -17,6 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from coldchain.limits import LIMITS
+
 Severity = Literal["error", "warning", "flag"]
 EngineName = Literal["clamav", "yara", "none"]
 
@@ -54,6 +56,43 @@ class Finding:
         }
 
 
+MORE = "more-findings"
+"""The code of the last finding of a file that has more than are listed."""
+
+
+class Findings:
+    """Collects a file's findings up to a bound and counts the rest by code, so that totals stay true.
+
+    Args:
+        file: the file's path inside its feed.
+        most: the bound.
+    """
+
+    def __init__(self, file: str, most: int = LIMITS.findings) -> None:
+        self.file = file
+        self.most = most
+        self.kept: list[Finding] = []
+        self.more: Counter[tuple[str, Severity]] = Counter()
+
+    def add(self, line: int, column: int, severity: Severity, code: str, message: str, fix: str) -> None:
+        """One more; the arguments are those of :class:`Finding`."""
+        if len(self.kept) < self.most:
+            self.kept.append(Finding(self.file, line, column, severity, code, message, fix))
+        else:
+            self.more[code, severity] += 1
+
+    def into(self, report: FileReport) -> None:
+        """Ends the collecting: sets the report's findings and unlisted errors."""
+        report.findings = self.kept
+        report.unlisted = {code: count for (code, severity), count in sorted(self.more.items()) if severity == "error"}
+        if self.more:
+            worst = max((severity for _, severity in self.more), key=("warning", "flag", "error").index)
+            rest = ", ".join(f"{code} {count}" for (code, _), count in sorted(self.more.items()))
+            message = f"{sum(self.more.values())} more findings are not listed: {rest}"
+            fix = "correct the first ones and check again"
+            report.findings.append(Finding(self.file, 0, 0, worst, MORE, message, fix))
+
+
 @dataclass
 class FileReport:
     """The check of one file.
@@ -65,7 +104,8 @@ class FileReport:
         engine: the engine that loads it; ``none`` for files no engine reads.
         records: good records.
         skipped: records left out because of an error.
-        findings: in the order of lines.
+        findings: in the order of lines, up to a bound.
+        unlisted: errors beyond the bound, by code.
     """
 
     file: str
@@ -75,6 +115,7 @@ class FileReport:
     records: int = 0
     skipped: int = 0
     findings: list[Finding] = field(default_factory=list)
+    unlisted: dict[str, int] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Finding]:
@@ -85,6 +126,12 @@ class FileReport:
     def flags(self) -> list[Finding]:
         """The findings that need a person's decision."""
         return [finding for finding in self.findings if finding.severity == "flag"]
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many errors of each code there are, those beyond the bound with them."""
+        listed = Counter(finding.code for finding in self.errors if finding.code != MORE)
+        return listed + Counter(self.unlisted)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -4,7 +4,8 @@ Nothing is dropped silently. Errors refuse the feed; with ``skip_bad`` the bad r
 counts are published in the manifest. Files that are no database of the feed's kind (a README) are named in a warning.
 
 A file's result depends on its bytes, its path, the feed's kind and the rules alone, so it is kept in a cache directory under the
-SHA-256 of these: checking a feed again costs what changed. ``RULES`` changes when a rule does; caches of other rules are not read.
+SHA-256 of these: checking a feed again costs what changed. ``RULES`` changes when a rule does, and the rules of YARA with its compiler;
+caches of other rules are not read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
 
@@ -26,13 +28,14 @@ from coldchain_server.assembly.sections import PreparedSection
 from coldchain_server.feeds.archives import FEED_LIMITS, FeedLimits
 from coldchain_server.feeds.findings import FileReport, Finding
 from coldchain_server.feeds.formats import indicators
-from coldchain_server.feeds.formats.clamav import TYPES, lint_lines
+from coldchain_server.feeds.formats.clamav import LEFT_BEHIND, NOT_TAKEN, TYPES, lint_lines
 from coldchain_server.feeds.formats.yara import lint_yara
 from coldchain_server.feeds.snapshots import FeedSnapshot, SnapshotFile
 from coldchain_server.storage.content import ContentStore
 
-RULES: Final = "1"
+RULES: Final = "2"
 YARA_EXTENSIONS: Final = frozenset({"yar", "yara"})
+YARA_VERSION: Final = version("yara-x")
 _SHOWN: Final = 8
 
 Progress = Callable[[int, int], None]
@@ -71,7 +74,10 @@ class LintReport:
     @property
     def reasons(self) -> dict[str, int]:
         """Errors by code, in the order of codes."""
-        return dict(sorted(Counter(finding.code for finding in self.errors).items()))
+        total: Counter[str] = Counter()
+        for file in self.files:
+            total += file.reasons
+        return dict(sorted(total.items()))
 
     def as_json(self) -> canonical.Object:
         """For ``--json``: every finding of every file."""
@@ -81,6 +87,7 @@ class LintReport:
             "files": len(self.files),
             "records": self.records,
             "skipped": self.skipped,
+            "reasons": dict(self.reasons),
             "findings": [dict(finding.as_json()) for file in self.files for finding in file.findings],
         }
 
@@ -91,7 +98,7 @@ class LintReport:
             shown = "\n".join(f"  {line}" for finding in errors[:_SHOWN] for line in str(finding).splitlines())
             more = f"\n  and {len(errors) - _SHOWN} more (all of them: --json)" if len(errors) > _SHOWN else ""
             raise LintError(
-                f"feed {self.feed!r} has {len(errors)} errors:\n{shown}{more}",
+                f"feed {self.feed!r} has {sum(self.reasons.values())} errors:\n{shown}{more}",
                 kept="the feed's last good snapshot",
                 todo="mend the lines at their source, or publish without them: --skip-bad (the counts become public)",
             )
@@ -124,7 +131,7 @@ def lint_snapshot(
     report = LintReport(snapshot.feed, snapshot.digest)
     paths: list[tuple[str, Engine]] = []
     for number, file in enumerate(snapshot.files, 1):
-        key = _key(snapshot, file, skip_bad)
+        key = _key(snapshot, file, skip_bad, limits)
         known = _recall(cache, key, content)
         if known is None:
             known = _check(snapshot, file, content, skip_bad, limits)
@@ -148,7 +155,7 @@ def _check(
     snapshot: FeedSnapshot, file: SnapshotFile, content: ContentStore, skip_bad: bool, limits: FeedLimits
 ) -> Checked:
     extension = PurePosixPath(file.path).suffix.lower().removeprefix(".")
-    if snapshot.kind == "clamav" and extension in TYPES and TYPES[extension].loads:
+    if snapshot.kind == "clamav" and extension in TYPES:
         return _clamav(snapshot, file, extension, content, skip_bad)
     if snapshot.kind in ("clamav", "yara") and extension in YARA_EXTENSIONS:
         report, source = lint_yara(file.path, content.get(file.sha256), skip_bad=skip_bad)
@@ -195,19 +202,29 @@ def _section(
 
 def _not_ours(snapshot: FeedSnapshot, file: SnapshotFile) -> FileReport:
     report = FileReport(file=file.path, type="", kind="file", engine="none")
+    extension = PurePosixPath(file.path).suffix.lower().removeprefix(".")
+    if snapshot.kind == "clamav" and extension in NOT_TAKEN:
+        # An engine would load it: to leave it out would be to drop signatures without a word.
+        why = NOT_TAKEN[extension]
+        report.skipped = 1
+        report.findings.append(Finding(file.path, 0, 0, "error", "not-taken", why, "leave the file out of the feed"))
+        return report
     if snapshot.kind == "list":
         message, fix = (
             "the name does not say which indicators the file holds",
             "name it addresses, domains, urls or hashes",
         )
+    elif snapshot.kind == "clamav" and extension in LEFT_BEHIND:
+        message, fix = LEFT_BEHIND[extension], "nothing"
     else:
         message, fix = f"no database of a {snapshot.kind} feed has this extension", "nothing, if that is meant"
     report.findings.append(Finding(file.path, 0, 0, "warning", "not-a-database", f"left out: {message}", fix))
     return report
 
 
-def _key(snapshot: FeedSnapshot, file: SnapshotFile, skip_bad: bool) -> str:
-    parts = (RULES, snapshot.feed, snapshot.kind, file.path, file.sha256, "skip" if skip_bad else "strict")
+def _key(snapshot: FeedSnapshot, file: SnapshotFile, skip_bad: bool, limits: FeedLimits) -> str:
+    rules = f"{RULES} {YARA_VERSION} {limits.line_bytes}"
+    parts = (rules, snapshot.feed, snapshot.kind, file.path, file.sha256, "skip" if skip_bad else "strict")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -224,6 +241,7 @@ def _remember(cache: Path | None, key: str, checked: Checked) -> None:
             "records": report.records,
             "skipped": report.skipped,
             "findings": [dict(finding.as_json()) for finding in report.findings],
+            "unlisted": dict(report.unlisted),
         },
         "section": None if section is None else {name: getattr(section, name) for name in _SECTION_FIELDS},
     }

@@ -10,9 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from coldchain.errors import LintError, UsageError
-from coldchain_server.feeds.archives import FEED_LIMITS, FeedLimits, SourceFile, checked_path, is_archive, unpack
+from coldchain_server.feeds.archives import (
+    FEED_LIMITS,
+    FeedLimits,
+    SourceFile,
+    checked_path,
+    is_archive,
+    suffix,
+    unpack,
+)
 
 
 def read_source(path: Path, limits: FeedLimits = FEED_LIMITS) -> Iterator[SourceFile]:
@@ -29,7 +38,7 @@ def read_source(path: Path, limits: FeedLimits = FEED_LIMITS) -> Iterator[Source
     if path.is_dir():
         yield from _directory(path, limits)
     elif path.is_file() and is_archive(path.name):
-        with path.open("rb") as file:
+        with _open(path, path.name) as file:
             yield from unpack(path.name, file, limits)
     elif path.is_file():
         yield SourceFile(checked_path("the feed", path.name, limits), _read(path, path.name, limits))
@@ -56,8 +65,11 @@ def _directory(root: Path, limits: FeedLimits) -> Iterator[SourceFile]:
 
 def _walk(root: Path) -> Iterator[Path]:
     inside = root.resolve()
-    for directory, subdirectories, names in os.walk(root):
+    for directory, subdirectories, names in os.walk(root, onerror=_unreadable):
         subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
+        for name in subdirectories:
+            if Path(directory, name).is_symlink():
+                raise LintError(f"{name}: a symbolic link to a directory", todo="put the directory itself there")
         for name in names:
             file = Path(directory, name)
             if name.startswith("."):
@@ -69,14 +81,25 @@ def _walk(root: Path) -> Iterator[Path]:
             yield file
 
 
+def _unreadable(error: OSError) -> None:
+    raise UsageError(f"{Path(error.filename).name}: cannot be read: {error.strerror}") from error
+
+
 def _one(file: Path, path: str, limits: FeedLimits) -> Iterator[SourceFile]:
     if not is_archive(file.name):
         yield SourceFile(path, _read(file, path, limits))
         return
-    stem = path[: -len(file.name)] + file.name.split(".")[0]
-    with file.open("rb") as opened:
+    stem = path.removesuffix(path[-len(suffix(file.name)) :])
+    with _open(file, path) as opened:
         for member in unpack(path, opened, limits):
-            yield SourceFile(f"{stem}/{member.path}", member.data)
+            yield SourceFile(checked_path(path, f"{stem}/{member.path}", limits), member.data)
+
+
+def _open(file: Path, path: str) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _read(file: Path, path: str, limits: FeedLimits) -> bytes:

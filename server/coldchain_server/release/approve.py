@@ -1,12 +1,17 @@
 """Approving a release: a person's key, in another jurisdiction than the assembler's, signs every region role.
 
-The approver trusts nothing the assembler says: each bundle file is hashed, the full bundle of each region is rebuilt with the
-client's code, and what the role says is compared with the manifest and with what was rebuilt, before the key is used.
+The approver trusts nothing the assembler says. Before the key is used,
+
+1. the published state is walked from the pinned root with the client's code: it is what the new roles follow;
+2. every region's bundle is assembled again from the feeds' snapshots that the manifest names, checked line by line, under the
+   policies of regions.toml, and must be the manifest's, to the byte;
+3. every bundle file (full and deltas) is applied with the client's code, and must give that bundle;
+4. every role must say this and nothing else: the published role's next version with this one channel replaced.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,19 +19,36 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
 from coldchain.bundle.manifest import Manifest
-from coldchain.errors import ApprovalError, KeyringError, StateError
+from coldchain.errors import ApprovalError, ColdchainError, InternalError, KeyringError, StateError, VerificationError
+from coldchain.tuf.metadata import good_keys, parse_metadata
+from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Catalogue, Release
+from coldchain_server.feeds.lint import lint_snapshot
+from coldchain_server.feeds.snapshots import parse_snapshot
 from coldchain_server.home import Home
-from coldchain_server.release.bundle_files import check_bundle_file
+from coldchain_server.release.build import assemble_all, bundle_facts, feed_facts, region_facts
+from coldchain_server.release.bundle_files import check_bundle_file, load_description
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.release.publish import reconcile
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import RoleState, add_signature, load_state
+from coldchain_server.signing.roles import (
+    LIVES,
+    ChannelFacts,
+    RoleState,
+    add_signature,
+    check_as_client,
+    decode,
+    encode,
+    in_time,
+    load_state,
+    mending_moment,
+    next_region_role,
+)
 
 
 async def approve(
     home: Home, catalogue: Catalogue, keyring: Keyring, channel: str, number: int, *, now: datetime, key: str = ""
-) -> tuple[list[str], bool]:
+) -> tuple[str, bool]:
     """Checks a draft and adds one approver's signature to each of its region roles.
 
     Args:
@@ -39,7 +61,7 @@ async def approve(
         key: the key's name; empty takes one at hand that has not signed yet.
 
     Returns:
-        Names of the keys that signed now, and whether the threshold is reached everywhere.
+        The name of the key that signed, and whether the threshold is reached everywhere.
 
     Raises:
         ApprovalError: something in the draft is not what it says; nothing was signed.
@@ -55,86 +77,154 @@ async def approve(
                 todo="coldchain-server release list",
             )
         draft = Draft(home.draft(channel, number))
-        manifest = checked_manifest(draft, release)
-        roles = {region: draft.role(region) for region in manifest.regions}
+        await _check_published(home, state, now)
+        manifest = draft.manifest(release)
+        _check_manifest(home, manifest, release)
+        sources = await _sources(catalogue, channel, number)
+        roles = {}
+        for region in manifest.regions:
+            roles[region] = _checked_role(home, draft, manifest, region, state, sources.get(region, {}), now)
+        signer = _signer(state, keyring, roles, key)
         for region, role in roles.items():
-            _check_region(home, draft, manifest, region, role)
-        signed: list[str] = []
-        for region, role in roles.items():
-            signer = _signer(state, keyring, region, role, key)
             add_signature(role, signer)
-            name = keyring.names()[signer.public_key.keyid]
-            signed += [name] if name not in signed else []
-        for region, role in roles.items():
             draft.put_role(region, role)
         complete = all(missing_signatures(state, region, role) == 0 for region, role in roles.items())
         if complete and release.state == "built":
             await catalogue.set_state(channel, number, "approved", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    return signed, complete
+        name = keyring.names()[signer.public_key.keyid]
+    return name, complete
 
 
-def checked_manifest(draft: Draft, release: Release) -> Manifest:
-    """The draft's manifest, if it is the one the catalogue knows. Raises ApprovalError otherwise."""
-    manifest, data = draft.manifest()
-    if hashlib.sha256(data).hexdigest() != release.manifest or manifest.release != release.number:
-        raise ApprovalError(
-            f"the manifest of release {release.number} is not the one that was built",
-            todo=f"discard the release and build it again: coldchain-server release discard {release.number}",
-        )
-    return manifest
+def _refuse(what: str) -> ApprovalError:
+    return ApprovalError(
+        what, kept="no signature was made", todo="discard the release, find out who changed what, and build again"
+    )
 
 
-def _check_region(home: Home, draft: Draft, manifest: Manifest, region: str, role: Metadata[Any]) -> None:
-    """What will be signed must be what is there, to the byte."""
+async def _check_published(home: Home, state: RoleState, now: datetime) -> None:
+    if await home.storage.get("metadata/1.root.json") != home.pinned_root():
+        raise _refuse("the published root version 1 is not the root.json that customers pin")
+    moment = mending_moment(state, (), now)
+    await check_as_client(home.storage, {}, in_time(state, (), moment), moment)
 
-    def refuse(what: str) -> ApprovalError:
-        return ApprovalError(f"region {region}: {what}", kept="no signature was made", todo="discard and build again")
 
-    facts = role.signed.unrecognized_fields["coldchain"]
-    channel = facts["channels"].get(manifest.channel, {})
-    said = manifest.regions[region].facts
-    expected = {
-        "release": manifest.release,
-        "bundle": said.bundle,
-        "bytes": said.bytes,
-        "records": said.records,
-        "manifest": manifest.digest,
-    }
-    if facts["region"] != region or facts["product"] != manifest.product or channel != expected:
-        raise refuse("the role does not say what the manifest says")
+def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
+    """Assembles everything again from the snapshots that the manifest names."""
+    regions, product = home.regions(), home.settings().product
+    if (manifest.product, manifest.channel, manifest.release) != (product, release.channel, release.number):
+        raise _refuse("the manifest speaks of another product, channel or release")
+    if set(manifest.regions) != set(regions.regions):
+        raise _refuse("the manifest's regions are not those of regions.toml")
+    sections, feeds = [], []
+    for feed in manifest.feeds:
+        snapshot = parse_snapshot(home.content.get(feed.snapshot))
+        report = lint_snapshot(
+            snapshot, home.content, skip_bad=bool(feed.skipped)
+        )  # anew: an earlier result is hearsay
+        report.require(skip_bad=bool(feed.skipped))
+        sections += report.sections
+        feeds.append(feed_facts(snapshot, report))
+    if tuple(feeds) != manifest.feeds:
+        raise _refuse("the manifest does not say what the feeds' snapshots hold")
+    bundles = assemble_all(home, regions, sections, product, release.channel, release.number)
+    if bundle_facts(bundles[GLOBAL].description) != manifest.whole:
+        raise _refuse("the global bundle, assembled again from the feeds' snapshots, is not the manifest's")
+    for region, facts in manifest.regions.items():
+        if region_facts(bundles[region]) != facts:
+            raise _refuse(
+                f"region {region}: the bundle, assembled again from the feeds' snapshots under regions.toml, is not the manifest's"
+            )
+
+
+async def _sources(catalogue: Catalogue, channel: str, number: int) -> dict[str, dict[int, str]]:
+    """Region -> published release -> bundle: what deltas may start from."""
+    found: dict[str, dict[int, str]] = {}
+    for release in await catalogue.releases(channel):
+        if release.state == "published" and release.number < number:
+            for bundle in await catalogue.bundles(channel, release.number):
+                found.setdefault(bundle.region, {})[release.number] = bundle.digest
+    return found
+
+
+def _checked_role(
+    home: Home,
+    draft: Draft,
+    manifest: Manifest,
+    region: str,
+    state: RoleState,
+    sources: Mapping[int, str],
+    now: datetime,
+) -> Metadata[Any]:
+    """The draft's role, if it says of what is there exactly what it should."""
+    data = draft.role(region)
+    try:
+        parsed = parse_metadata(data, "targets", name=region)
+        role = decode(data, f"draft of role {region}")
+    except ColdchainError as error:
+        raise _refuse(f"region {region}: the role does not follow its format: {error.what}") from error
     prefix = f"{region}/{manifest.channel}/"
-    for path, target in role.signed.targets.items():
-        if not path.startswith(prefix):
-            continue
-        name = path.removeprefix(prefix)
-        file = draft.directory / name if name == "manifest.json" else draft.target(region, name)
-        try:
-            found = measure(file)
-        except OSError as error:
-            raise refuse(f"{name} cannot be read: {error.strerror}") from error
-        if found != (target.length, target.hashes["sha256"]):
-            raise refuse(f"{name} is not the file that the role names")
-    full = draft.target(region, "full.ccd")
-    if f"{prefix}full.ccd" not in role.signed.targets:
-        raise refuse("the role names no full bundle")
-    check_bundle_file(full.open("rb"), home.content, None, said.bundle, f"{region} full.ccd")
+    names = [path.removeprefix(prefix) for path in parsed.targets if path.startswith(prefix)]
+    if not {"full.ccd", "manifest.json"} <= set(names):
+        raise _refuse(f"region {region}: the role names no full bundle or no manifest")
+    said = manifest.regions[region].facts
+    files: dict[str, tuple[int, str]] = {}
+    for name in names:
+        files[prefix + name] = _checked_file(home, draft, region, name, said.bundle, sources)
+    facts = ChannelFacts(manifest.release, said.bundle, said.bytes, said.records, manifest.digest, files)
+    expected = next_region_role(state.delegated[region], manifest.channel, facts, now)
+    if not now < role.signed.expires <= now + LIVES["region"]:
+        raise _refuse(
+            f"region {region}: the role expires at {role.signed.expires:%Y-%m-%d %H:%M:%S}, which is not its time"
+        )
+    expected.signed.expires = role.signed.expires
+    if role.signed.to_dict() != expected.signed.to_dict():
+        raise _refuse(f"region {region}: the role is not the published one's next version with this release in it")
+    return role
 
 
-def _signer(state: RoleState, keyring: Keyring, region: str, role: Metadata[Any], key: str) -> Signer:
-    keyids, _ = state.keyids(region)
-    names = keyring.names()
+def _checked_file(
+    home: Home, draft: Draft, region: str, name: str, bundle: str, sources: Mapping[int, str]
+) -> tuple[int, str]:
+    what = f"{region} {name}"
+    file = draft.directory / name if name == "manifest.json" else draft.target(region, name)
+    try:
+        found = measure(file)
+        if name == "manifest.json":
+            return found
+        number = name.removeprefix("from-").removesuffix(".ccd")
+        old = None
+        if name != "full.ccd":
+            if not number.isdecimal() or name != f"from-{int(number)}.ccd" or int(number) not in sources:
+                raise _refuse(f"{what}: no published release is where it starts")
+            old = load_description(home.content, sources[int(number)])
+        check_bundle_file(file.open("rb"), home.content, old, bundle, what)
+    except OSError as error:
+        raise _refuse(f"{what} cannot be read: {error.strerror}") from error
+    except (InternalError, VerificationError) as error:
+        raise _refuse(error.what) from error
+    return found
+
+
+def _signer(state: RoleState, keyring: Keyring, roles: Mapping[str, Metadata[Any]], key: str) -> Signer:
+    """One key for all regions: the named one, or one at hand that is still missing somewhere."""
+    allowed = set.intersection(*(set(state.keyids(region)[0]) for region in roles))
     if key:
-        keyid = keyring.public(key).keyid
-        if keyid not in keyids:
-            raise KeyringError(f"key {key} may not sign role {region}", todo="use an approver's key")
+        if keyring.public(key).keyid not in allowed:
+            raise KeyringError(f"key {key} may not sign the region roles", todo="use an approver's key")
         return keyring.signer(key)
-    here = sorted(names[keyid] for keyid in keyids if keyid in names and keyid not in role.signatures)
+    here = sorted(
+        name
+        for keyid, name in keyring.names().items()
+        if keyid in allowed and any(keyid not in role.signatures for role in roles.values())
+    )
     if not here:
-        raise KeyringError(f"no key is here that may still sign role {region}", todo="bring an approver's key file")
+        raise KeyringError("no key is here that may still sign the region roles", todo="bring an approver's key file")
     return keyring.signer(next((name for name in here if name.startswith("approver")), here[0]))
 
 
 def missing_signatures(state: RoleState, region: str, role: Metadata[Any]) -> int:
-    """How many more of the role's keys must sign."""
-    keyids, threshold = state.keyids(region)
-    return max(0, threshold - len(set(role.signatures) & set(keyids)))
+    """How many more of the role's keys must sign. Only good signatures count, and a key under two ids once."""
+    delegator = parse_metadata(encode(state.targets), "targets", name="targets")
+    signed = parse_metadata(encode(role), "targets", name=region)
+    named = delegator.roles[region]
+    return max(0, named.threshold - len(good_keys(delegator, named, signed)))

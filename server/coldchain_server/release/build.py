@@ -24,12 +24,13 @@ from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encoded import Encoded
 from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import checked_again, pull
+from coldchain_server.feeds.snapshots import FeedSnapshot
 from coldchain_server.home import Home
 from coldchain_server.release.bundle_files import Source, load_description, write_bundle_files
 from coldchain_server.release.drafts import Draft
 from coldchain_server.release.publish import reconcile
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import ChannelFacts, RoleState, add_signature, load_state, next_region_role
+from coldchain_server.signing.roles import ROLLOUT, ChannelFacts, RoleState, add_signature, load_state, next_region_role
 
 ASSEMBLER: Final = "assembler"
 Say = Callable[[str], None]
@@ -91,10 +92,11 @@ async def build(
             state.keyids(region)  # a region without a role: say so before the work, not after
         reports, feeds = await _feeds(home, catalogue, now, pull_feeds, say)
         sections = [section for report in reports for section in report.sections]
-        number = await catalogue.next_number(channel)
+        number = max(await catalogue.next_number(channel), highest_published(state, channel) + 1)
         draft = Draft(home.draft(channel, number))
         draft.remove()
-        bundles = _assemble(home, regions, sections, settings.product, channel, number)
+        home.content.sweep()
+        bundles = assemble_all(home, regions, sections, settings.product, channel, number)
         history = await _history(catalogue, channel, [GLOBAL, *regions.regions])
         files, changes, encoded = {}, {}, Encoded(home.encoded / channel)
         for region in regions.regions:
@@ -118,8 +120,8 @@ async def build(
             release=number,
             previous=previous[-1].manifest if previous else None,
             created=utc_text(now),
-            whole=_facts(bundles[GLOBAL].description),
-            regions={name: _region_facts(bundles[name]) for name in regions.regions},
+            whole=bundle_facts(bundles[GLOBAL].description),
+            regions={name: region_facts(bundles[name]) for name in regions.regions},
             feeds=feeds,
             assembler=coldchain.__version__,
             changes=_counts(changes),
@@ -161,14 +163,26 @@ async def _feeds(
     for feed in await catalogue.feeds():
         snapshot, report = checked_again(home, feed)
         say(f"feed {feed.name}: {report.records:,} records in {len(report.sections)} sections")
-        facts.append(FeedFacts(feed.name, feed.snapshot, len(snapshot.files), report.records, report.reasons))
+        facts.append(feed_facts(snapshot, report))
         reports.append(report)
     return reports, tuple(facts)
 
 
-def _assemble(
+def feed_facts(snapshot: FeedSnapshot, report: LintReport) -> FeedFacts:
+    """What the manifest says of a feed."""
+    return FeedFacts(snapshot.feed, snapshot.digest, len(snapshot.files), report.records, report.reasons)
+
+
+def highest_published(state: RoleState, channel: str) -> int:
+    """The channel's highest release in the signed tree, 0 for none: a catalogue from an old backup may not know it."""
+    facts = [state.channel(region, channel) for region in state.delegated if region != ROLLOUT]
+    return max((int(one["release"]) for one in facts if one is not None), default=0)
+
+
+def assemble_all(
     home: Home, regions: Regions, sections: Sequence[PreparedSection], product: str, channel: str, number: int
 ) -> dict[str, AssembledBundle]:
+    """The bundle of every region and the global one, with all their content stored."""
     made = {}
     for region in (GLOBAL, *regions.regions):
         made[region] = assemble(
@@ -234,16 +248,18 @@ def _section_counts(change: BundleChange) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def _facts(description: BundleDescription) -> BundleFacts:
+def bundle_facts(description: BundleDescription) -> BundleFacts:
+    """What the manifest says of a bundle."""
     return BundleFacts(description.digest, description.total_bytes, description.total_records)
 
 
-def _region_facts(bundle: AssembledBundle) -> RegionFacts:
+def region_facts(bundle: AssembledBundle) -> RegionFacts:
+    """What the manifest says of a region."""
     policy = tuple(
         Policy(one.entry.action, one.entry.kind, one.entry.name, one.entry.reason, one.records)
         for one in bundle.applied
     )
-    return RegionFacts(_facts(bundle.description), policy)
+    return RegionFacts(bundle_facts(bundle.description), policy)
 
 
 def _lint_check(reports: Sequence[LintReport]) -> GateCheck:

@@ -13,6 +13,7 @@ crash left behind; the next build removes it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -25,8 +26,10 @@ from typing import Any, BinaryIO
 from tuf.api.metadata import Metadata
 
 from coldchain.bundle.manifest import Manifest, parse_manifest
-from coldchain.errors import StateError, StorageError
-from coldchain_server.signing.roles import decode, encode
+from coldchain.errors import ApprovalError, StateError, StorageError
+from coldchain_server.catalogue.interface import Release
+from coldchain_server.signing.roles import encode
+from coldchain_server.storage.durable import fsync_directory, make_directory
 
 BLOCK = 1 << 20
 
@@ -55,34 +58,49 @@ class Draft:
     def writing(self, path: Path) -> Iterator[BinaryIO]:
         """A file under a temporary name, durable and in place when the block ends without an error."""
         temporary = path.with_name(f".{path.name}")
+        make_directory(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(path)
-            handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            os.fsync(handle)
-            os.close(handle)
+            fsync_directory(path.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StorageError(f"the draft's {path.name} cannot be written: {error.strerror}") from error
 
-    def manifest(self) -> tuple[Manifest, bytes]:
-        """The manifest and its bytes. Raises StateError when the draft is not there."""
+    def read(self, path: Path) -> bytes:
+        """A small file. Raises StateError when it is not there."""
         try:
-            data = (self.directory / "manifest.json").read_bytes()
-        except FileNotFoundError as error:
+            return path.read_bytes()
+        except OSError as error:
             raise StateError(
-                f"the draft {self.directory.name} is not there", todo="discard the release and build it again"
+                f"the draft {self.directory.name} has no {path.name} that can be read: {error.strerror}",
+                kept="the releases published before",
+                todo="discard the release and build it again",
             ) from error
-        return parse_manifest(data), data
 
-    def role(self, region: str) -> Metadata[Any]:
-        """The region role with the signatures it has so far."""
-        path = self.roles / f"{region}.json"
-        return decode(path.read_bytes(), f"draft of role {region}")
+    def manifest(self, release: Release) -> Manifest:
+        """The manifest, if it is the one that the catalogue knows.
+
+        Raises:
+            StateError: it is not there.
+            ApprovalError: it is another one.
+        """
+        data = self.read(self.directory / "manifest.json")
+        if hashlib.sha256(data).hexdigest() != release.manifest:
+            raise ApprovalError(
+                f"the manifest of release {release.number} is not the one that was built",
+                kept="the releases published before",
+                todo=f"discard the release and build it again: coldchain-server release discard {release.number}",
+            )
+        return parse_manifest(data)
+
+    def role(self, region: str) -> bytes:
+        """The region role with the signatures it has so far, not yet compared with anything. Raises StateError as above."""
+        return self.read(self.roles / f"{region}.json")
 
     def put_role(self, region: str, role: Metadata[Any]) -> None:
         """Writes a region role."""

@@ -10,6 +10,7 @@ import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from tuf.api.metadata import Metadata, Targets
@@ -20,9 +21,9 @@ from coldchain.errors import ApprovalError, StateError, StorageError
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.feeds.snapshots import parse_snapshot
 from coldchain_server.home import Home
-from coldchain_server.release.drafts import Draft
+from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state, rollout_role, sign
+from coldchain_server.signing.roles import ROLLOUT, RoleState, decode, load_state, rollout_role, sign
 from coldchain_server.signing.rotation import publish_roles, role_signers
 
 
@@ -51,13 +52,12 @@ async def publish(
         await reconcile(home, catalogue, state, now=now)
         release = await _approved(catalogue, channel, number)
         draft = Draft(home.draft(channel, number))
-        manifest, data = draft.manifest()
-        roles = {region: draft.role(region) for region in manifest.regions}
+        manifest = draft.manifest(release)
+        roles = {region: decode(draft.role(region), f"draft of role {region}") for region in manifest.regions}
         _check_roles(state, roles, release)
         for region, role in roles.items():
             await _put_targets(home, draft, region, channel, role)
         await _put_snapshots(home, manifest)
-        home.content.put(data)
         facts = state.rollout()
         for region in manifest.regions:
             entry: canonical.Object = {"release": number, "share": share, "held": False}
@@ -66,7 +66,7 @@ async def publish(
         sign(rollout, role_signers(state, keyring, ROLLOUT))
         await publish_roles(state, keyring, home.storage, {**roles, ROLLOUT: rollout}, now)
         await _finish(home, catalogue, release, now)
-        await prune(home, channel, list(manifest.regions), home.settings().keep_generations)
+        await prune(home, state, channel, home.settings().keep_generations)
     return manifest
 
 
@@ -91,10 +91,19 @@ async def _approved(catalogue: Catalogue, channel: str, number: int) -> Release:
 
 
 def _check_roles(state: RoleState, roles: Mapping[str, Metadata[Targets]], release: Release) -> None:
+    """The signatures are counted by the client's code before anything goes out; here is whether they are about this release."""
     for region, role in roles.items():
+        state.keyids(region)
         if role.signed.version != state.delegated[region].signed.version + 1:
             raise StateError(
                 f"the role of region {region} moved on since release {release.number} was built",
+                kept="the releases published before",
+                todo=f"coldchain-server release discard {release.number}, and build again",
+            )
+        facts = role.signed.unrecognized_fields.get("coldchain", {}).get("channels", {}).get(release.channel, {})
+        if (facts.get("release"), facts.get("manifest")) != (release.number, release.manifest):
+            raise ApprovalError(
+                f"the draft's role of region {region} is not about release {release.number}",
                 kept="the releases published before",
                 todo=f"coldchain-server release discard {release.number}, and build again",
             )
@@ -107,7 +116,25 @@ async def _put_targets(home: Home, draft: Draft, region: str, channel: str, role
         if path.startswith(prefix):
             name = path.removeprefix(prefix)
             file = draft.directory / name if name == "manifest.json" else draft.target(region, name)
-            await home.storage.put(f"targets/{prefix}{target.hashes['sha256']}.{name}", file)
+            sha256 = target.hashes["sha256"]
+            await _put_measured(home, f"targets/{prefix}{sha256}.{name}", file, sha256)
+
+
+async def _put_measured(home: Home, path: str, file: Path, sha256: str) -> None:
+    """A name that holds a digest is given to no other bytes: they could never be replaced."""
+    try:
+        found = measure(file)[1]
+    except OSError as error:
+        raise StorageError(
+            f"{file.name} cannot be read: {error.strerror}", kept="the releases published before"
+        ) from error
+    if found != sha256:
+        raise StorageError(
+            f"{file.name} was changed since it was signed",
+            kept="the releases published before",
+            todo="discard the release and build it again",
+        )
+    await home.storage.put(path, file)
 
 
 async def _put_snapshots(home: Home, manifest: Manifest) -> None:
@@ -115,8 +142,8 @@ async def _put_snapshots(home: Home, manifest: Manifest) -> None:
     for feed in manifest.feeds:
         snapshot = parse_snapshot(home.content.get(feed.snapshot))
         for file in snapshot.files:
-            await home.storage.put(f"snapshots/{file.sha256}", home.content(file.sha256))
-        await home.storage.put(f"snapshots/{feed.snapshot}", home.content(feed.snapshot))
+            await _put_measured(home, f"snapshots/{file.sha256}", home.content(file.sha256), file.sha256)
+        await _put_measured(home, f"snapshots/{feed.snapshot}", home.content(feed.snapshot), feed.snapshot)
 
 
 async def _finish(home: Home, catalogue: Catalogue, release: Release, now: datetime) -> None:
@@ -126,8 +153,8 @@ async def _finish(home: Home, catalogue: Catalogue, release: Release, now: datet
     if published:
         for source in sorted((draft.directory / "changes").glob("*.cch")):
             target = home.change_list(release.channel, source.stem, published[-1].number, release.number)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # it saves work and can be had again from the content store
+                target.parent.mkdir(parents=True, exist_ok=True)
                 source.replace(target)
     await catalogue.set_state(release.channel, release.number, "published", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
     draft.remove()
@@ -155,24 +182,40 @@ def _is_out(state: RoleState, release: Release) -> bool:
     return any(one is not None and one["manifest"] == release.manifest for one in facts)
 
 
-async def prune(home: Home, channel: str, regions: Sequence[str], generations: int) -> list[str]:
-    """Deletes bundle files that none of the last ``generations`` versions of their region's role names; returns their paths.
+async def prune(home: Home, state: RoleState, channel: str, generations: int) -> list[str]:
+    """Deletes bundle files of the channel that neither its newest release nor the ``generations`` before it name.
 
-    Endpoints in the middle of an update, and those behind a cache, still find what their role names.
+    Endpoints in the middle of an update, and those behind a cache, still find what their role names. Releases are counted, not
+    versions of roles: what the other channel publishes, and what is signed anew, takes nobody's time away. Returns their paths.
     """
     gone = []
-    for region in regions:
-        named: set[str] = set()
-        roles = [path async for path in home.storage.list("metadata/") if path.endswith(f".{region}.json")]
-        versions = sorted(int(path.split("/")[1].split(".")[0]) for path in roles)
-        for version in versions[-generations:]:
-            role = Metadata[Targets].from_bytes(await home.storage.get(f"metadata/{version}.{region}.json"))
-            for path, target in role.signed.targets.items():
-                directory, _, name = path.rpartition("/")
-                named.add(f"targets/{directory}/{target.hashes['sha256']}.{name}")
+    published = [path async for path in home.storage.list("metadata/")]
+    for region in state.delegated:
+        if region == ROLLOUT:
+            continue
+        named = await _named(home, published, region, channel, generations)
         async for path in home.storage.list(f"targets/{region}/{channel}/"):
             if path not in named:
                 with contextlib.suppress(StorageError):  # one more file on the disk is no reason to fail a publish
                     await home.storage.delete(path)
                     gone.append(path)
     return gone
+
+
+async def _named(home: Home, published: Sequence[str], region: str, channel: str, generations: int) -> set[str]:
+    """Files of the channel's last releases, read from the region role's versions, the newest first."""
+    named: set[str] = set()
+    releases: set[int] = set()
+    versions = [int(path.split("/")[1].split(".")[0]) for path in published if path.endswith(f".{region}.json")]
+    for version in sorted(versions, reverse=True):
+        role = decode(await home.storage.get(f"metadata/{version}.{region}.json"), f"{version}.{region}")
+        facts = role.signed.unrecognized_fields["coldchain"]["channels"].get(channel)
+        if facts is None:
+            break
+        releases.add(facts["release"])
+        if len(releases) > generations + 1:
+            break
+        for path, target in role.signed.targets.items():
+            directory, _, name = path.rpartition("/")
+            named.add(f"targets/{directory}/{target.hashes['sha256']}.{name}")
+    return named

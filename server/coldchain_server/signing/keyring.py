@@ -16,6 +16,7 @@ from securesystemslib.signer import Signer
 from coldchain.errors import KeyringError
 from coldchain_server.signing.key_files import MODERATE, KeyFile, Strength, derive, new_salt, parse_key_file, seal
 from coldchain_server.signing.nacl_signer import NaclKey, NaclSigner
+from coldchain_server.storage.durable import fsync_directory, make_directory
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 
@@ -59,29 +60,39 @@ class Keyring:
         return made
 
     def _write(self, name: str, file: KeyFile) -> None:
+        target = self.directory / f"{name}.json"
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self.directory / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(file.encode())
-                opened.flush()
-                os.fsync(opened.fileno())
-            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-            os.fsync(directory)
-            os.close(directory)
+            make_directory(self.directory)
+            self.directory.chmod(0o700)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            try:
+                with os.fdopen(handle, "wb") as opened:
+                    opened.write(file.encode())
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                os.link(temporary, target)  # unlike a rename, it replaces no key that is there
+            finally:
+                temporary.unlink()
+            fsync_directory(self.directory)
         except FileExistsError as error:
             raise KeyringError(f"key {name} exists already", kept="the key that is there") from error
         except OSError as error:
             raise KeyringError(f"key {name} cannot be written: {error.strerror}") from error
 
     def files(self) -> dict[str, KeyFile]:
-        """All key files by name."""
-        found = {}
+        """All key files that can be read, by name. One that cannot is missed only where its key is needed."""
+        return {name: file for name, file in self._read().items() if isinstance(file, KeyFile)}
+
+    def _read(self) -> dict[str, KeyFile | KeyringError]:
+        found: dict[str, KeyFile | KeyringError] = {}
         for path in sorted(self.directory.glob("*.json")):
             try:
                 found[path.stem] = parse_key_file(path.read_bytes(), path.stem)
             except OSError as error:
-                raise KeyringError(f"key {path.stem} cannot be read: {error.strerror}") from error
+                found[path.stem] = KeyringError(f"key {path.stem} cannot be read: {error.strerror}")
+            except KeyringError as error:
+                found[path.stem] = error
         return found
 
     def names(self) -> dict[str, str]:
@@ -93,7 +104,9 @@ class Keyring:
         return NaclKey.from_public(self._file(name).public)
 
     def _file(self, name: str) -> KeyFile:
-        found = self.files().get(name)
+        found = self._read().get(name)
+        if isinstance(found, KeyringError):
+            raise found
         if found is None:
             raise KeyringError(f"there is no key {name!r} here", todo="bring its file into the keys directory")
         return found
@@ -129,8 +142,10 @@ class Keyring:
             (names[keyid] for keyid in keyids if keyid in names), key=lambda name: (not name.startswith(prefer), name)
         )
         if len(here) < threshold:
+            damaged = [name for name, file in self._read().items() if isinstance(file, KeyringError)]
             raise KeyringError(
-                f"{what} needs {threshold} keys, {len(here)} are here: {', '.join(here) or 'none'}",
+                f"{what} needs {threshold} keys, {len(here)} are here: {', '.join(here) or 'none'}"
+                + (f" (damaged: {', '.join(damaged)})" if damaged else ""),
                 todo="bring the missing key files into the keys directory",
             )
         return [self.signer(name) for name in here[:threshold]]

@@ -32,6 +32,7 @@ from coldchain import canonical
 from coldchain.errors import StateError, StorageError
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
+from coldchain.verify import says_who_it_is
 from coldchain_server.signing.nacl_signer import register
 from coldchain_server.storage.interface import Storage
 
@@ -221,6 +222,12 @@ async def check_as_client(
 ) -> TrustedSet:
     """Walks a new state from root version 1 with the client's own code; ``files`` stand before what is published.
 
+    Args:
+        storage: the published tree.
+        files: path -> bytes of what is about to go out.
+        roles: the delegated roles to walk.
+        now: the client's clock.
+
     Raises:
         VerificationError: the client would refuse it. Nothing has been published then.
     """
@@ -231,7 +238,7 @@ async def check_as_client(
         return await storage.get(path) if await storage.stat(path) is not None else None
 
     pinned = await get("metadata/1.root.json")
-    steps = refresh({"root.json": pinned or b""}, now, list(roles))
+    steps = refresh({"root.json": pinned or b""}, now, list(roles), check=says_who_it_is)
     answer: bytes | None = None
     while True:
         try:
@@ -240,6 +247,33 @@ async def check_as_client(
             trusted: TrustedSet = done.value
             return trusted
         answer = await get(step.path) if isinstance(step, Fetch) else None
+
+
+def in_time(state: RoleState, changed: Iterable[str], now: datetime) -> list[str]:
+    """The delegated roles whose time is not over, and those that get a new life now.
+
+    A region without releases, or one that left regions.toml, must not stop the others when its role expires: only its own
+    endpoints refuse it.
+    """
+    new = set(changed)
+    return sorted({*new, *(name for name, role in state.delegated.items() if role.signed.expires > now)} - {"targets"})
+
+
+def mending_moment(state: RoleState, changed: Iterable[str], now: datetime) -> datetime:
+    """The latest moment up to now in which nothing had expired but what is signed anew.
+
+    Whoever mends one expired role must not be stopped by another that waits for its turn: root and targets, made in one
+    ceremony, expire in one second.
+    """
+    top: dict[str, Metadata[Any]] = {
+        "root": state.root,
+        "targets": state.targets,
+        "snapshot": state.snapshot,
+        "timestamp": state.timestamp,
+    }
+    new = set(changed)
+    ends: list[datetime] = [role.signed.expires for name, role in top.items() if name not in new]
+    return min([now, *(end - timedelta(seconds=1) for end in ends)])
 
 
 async def put_state(storage: Storage, files: Mapping[str, bytes]) -> None:

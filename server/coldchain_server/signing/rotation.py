@@ -7,8 +7,10 @@ which the same timestamp names). A crash in between leaves the old keys in force
 Where too few old keys are left (lost, stolen and destroyed), the new root must come first; endpoints then see roles they refuse
 until the rest has followed, and keep what they have. The command says so and can be run again.
 
-Worked example, ``rotate(state, keyring, "timestamp")``: key ``timestamp-2`` is made; timestamp N+1 is signed by ``timestamp`` and
-``timestamp-2``; root 2, signed by two of the root keys, names ``timestamp-2`` alone.
+Worked example, ``rotate(state, keyring, storage, "timestamp", now=now)``: key ``timestamp-v2`` is made; timestamp N+1 is signed by
+``timestamp`` and ``timestamp-v2``; root 2, signed by two of the root keys, names ``timestamp-v2`` alone.
+
+A role that has expired is no obstacle to mending another one (:func:`~coldchain_server.signing.roles.mending_moment`).
 
 Source: The Update Framework specification 1.0.34, section 6 (key management and migration).
 """
@@ -24,7 +26,7 @@ from typing import Any, Final
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, Root, Targets
 
-from coldchain.errors import KeyringError, UsageError, VerificationError
+from coldchain.errors import KeyringError, UsageError
 from coldchain_server.signing.ceremony import KEYS, THRESHOLDS, TOP_LEVEL, delegations
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
@@ -36,6 +38,8 @@ from coldchain_server.signing.roles import (
     empty_region_role,
     encode,
     files_of,
+    in_time,
+    mending_moment,
     next_snapshot,
     next_timestamp,
     put_state,
@@ -45,6 +49,13 @@ from coldchain_server.signing.roles import (
 from coldchain_server.storage.interface import Storage
 
 ROTATABLE: Final = (*TOP_LEVEL, "region", ROLLOUT)
+_SIGN_WITH: Final = {
+    "root": ("root",),
+    "targets": ("root", "snapshot", "timestamp"),
+    "snapshot": ("root", "timestamp"),
+    "timestamp": ("root",),
+}
+"""What else must sign when the keys of a top-level role change."""
 
 
 def role_signers(state: RoleState, keyring: Keyring, role: str) -> list[Signer]:
@@ -54,7 +65,7 @@ def role_signers(state: RoleState, keyring: Keyring, role: str) -> list[Signer]:
 
 
 def next_key_names(keyring: Keyring, role: str) -> list[str]:
-    """Fresh names for a role's keys: ``timestamp-2``, ``root-1-3``: the ceremony's with the next free number."""
+    """Fresh names for a role's keys: ``timestamp-v2``, ``root-1-v3``: the ceremony's with the next free number."""
     taken = set(keyring.files())
     names = []
     for base in KEYS[role]:
@@ -84,13 +95,12 @@ async def rotate(
     if role not in ROTATABLE:
         raise UsageError(f"{role!r} has no keys of its own", todo="roles are " + ", ".join(ROTATABLE))
     names = next_key_names(keyring, role)
+    for other in _SIGN_WITH.get(role, ("targets", "snapshot", "timestamp")):
+        role_signers(state, keyring, other)  # before anything is made: a key file nobody swears in helps nobody
+    made = keyring.create(names, strength)
     if role in TOP_LEVEL:
-        role_signers(state, keyring, "root")  # before anything is made: a key file nobody swears in helps nobody
-        made = keyring.create(names, strength)
         await _rotate_top_level(state, keyring, storage, role, made, now)
     else:
-        role_signers(state, keyring, "targets")
-        made = keyring.create(names, strength)
         await _rotate_delegated(state, keyring, storage, role, made, now)
     return names
 
@@ -113,7 +123,8 @@ async def _rotate_top_level(
     root_file = {f"metadata/{root.signed.version}.root.json": encode(root)}
     roles = _resigned(state, keyring, role, [*old, *new], now)
     files = files_of(roles)
-    await check_as_client(storage, {**files, **root_file}, list(state.delegated), now)
+    moment = mending_moment(state, {"root", *roles}, now)
+    await check_as_client(storage, {**files, **root_file}, in_time(state, (), moment), moment)
     if old or role == "root":
         await put_state(storage, {**files, **root_file})
     else:
@@ -185,7 +196,7 @@ async def _rotate_delegated(
         changed[name] = Metadata(signed)
         sign(changed[name], [*_old_signers(state, keyring, name), *new])
     sign(targets, role_signers(state, keyring, "targets"))
-    await publish_roles(state, keyring, storage, changed, now)
+    await publish_roles(state, keyring, storage, changed, now, mend=True)
 
 
 def _delegated_keys(state: RoleState, role: str) -> list[Key]:
@@ -197,7 +208,13 @@ def _delegated_keys(state: RoleState, role: str) -> list[Key]:
 
 
 async def publish_roles(
-    state: RoleState, keyring: Keyring, storage: Storage, changed: Mapping[str, Metadata[Targets]], now: datetime
+    state: RoleState,
+    keyring: Keyring,
+    storage: Storage,
+    changed: Mapping[str, Metadata[Targets]],
+    now: datetime,
+    *,
+    mend: bool = False,
 ) -> None:
     """Publishes signed roles with a new snapshot and timestamp, after the client's own code has walked the new state.
 
@@ -207,6 +224,7 @@ async def publish_roles(
         storage: the published tree.
         changed: the new versions by role name, signed.
         now: the time of signing.
+        mend: go on though root or targets have expired: these roles' turn is another time.
 
     Raises:
         VerificationError: a client would refuse the new state; nothing was published.
@@ -216,8 +234,8 @@ async def publish_roles(
     timestamp = next_timestamp(state, snapshot, now)
     sign(timestamp, role_signers(state, keyring, "timestamp"))
     files = files_of({**changed, "snapshot": snapshot, "timestamp": timestamp})
-    names = {*state.delegated, *(name for name in changed if name != "targets")}
-    await check_as_client(storage, files, sorted(names), now)
+    moment = mending_moment(state, {*changed, "snapshot", "timestamp"}, now) if mend else now
+    await check_as_client(storage, files, in_time(state, changed, moment), moment)
     await put_state(storage, files)
 
 
@@ -233,7 +251,7 @@ async def renew(state: RoleState, keyring: Keyring, storage: Storage, *, now: da
         changed[ROLLOUT] = rollout_role(rollout.signed.version + 1, state.rollout(), now)
         sign(changed[ROLLOUT], role_signers(state, keyring, ROLLOUT))
     if changed or state.snapshot.signed.expires - now < LIVES["snapshot"] / 2:
-        await publish_roles(state, keyring, storage, changed, now)
+        await publish_roles(state, keyring, storage, changed, now, mend=True)
         return [*changed, "snapshot", "timestamp"]
     age = LIVES["timestamp"] - (state.timestamp.signed.expires - now)
     if age.total_seconds() < every:
@@ -241,7 +259,8 @@ async def renew(state: RoleState, keyring: Keyring, storage: Storage, *, now: da
     timestamp = next_timestamp(state, state.snapshot, now)
     sign(timestamp, role_signers(state, keyring, "timestamp"))
     files = files_of({"timestamp": timestamp})
-    await check_as_client(storage, files, list(state.delegated), now)
+    moment = mending_moment(state, {"timestamp"}, now)
+    await check_as_client(storage, files, in_time(state, (), moment), moment)
     await put_state(storage, files)
     return ["timestamp"]
 
@@ -255,7 +274,8 @@ def expiring(state: RoleState, now: datetime) -> list[str]:
         left = role.signed.expires - now
         if left < LIVES[name if name in LIVES else "region"] / 6:
             todo = f"coldchain-server keys renew {name}" if name in offline else "publish a release"
-            found.append(f"role {name} expires in {left.days} days: {todo}")
+            when = f"expires in {left.days} days" if left.total_seconds() > 0 else "has expired, endpoints refuse it"
+            found.append(f"role {name} {when}: {todo}")
     return found
 
 
@@ -268,14 +288,15 @@ async def renew_offline(state: RoleState, keyring: Keyring, storage: Storage, ro
         root = Metadata(signed)
         sign(root, role_signers(state, keyring, "root"))
         files = {f"metadata/{root.signed.version}.root.json": encode(root)}
-        await check_as_client(storage, files, list(state.delegated), now)
+        moment = mending_moment(state, {"root"}, now)
+        await check_as_client(storage, files, in_time(state, (), moment), moment)
         await put_state(storage, files)
         return
     if role != "targets":
         raise UsageError(f"{role!r} is renewed by the server itself, or by a release", todo="renew root or targets")
     targets = _next_targets(state.targets, now)
     sign(targets, role_signers(state, keyring, "targets"))
-    await publish_roles(state, keyring, storage, {"targets": targets}, now)
+    await publish_roles(state, keyring, storage, {"targets": targets}, now, mend=True)
 
 
 async def add_regions(
@@ -301,12 +322,3 @@ async def add_regions(
     changed[ROLLOUT] = rollout
     await publish_roles(state, keyring, storage, changed, now)
     return new
-
-
-async def is_sound(storage: Storage, state: RoleState, now: datetime) -> bool:
-    """Whether a client starting from root version 1 accepts what is published now."""
-    try:
-        await check_as_client(storage, {}, list(state.delegated), now)
-    except VerificationError:
-        return False
-    return True

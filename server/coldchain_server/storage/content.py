@@ -10,13 +10,17 @@ Snapshots' files and bundles' sections live here, so a file that two feeds, rele
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
 from pathlib import Path
+from typing import Final
 
 from coldchain.errors import StorageError
+from coldchain_server.storage.durable import disk, fsync_directory, make_directory
 
-BLOCK = 1 << 20
+_ABANDONED_SECONDS: Final = 86_400.0
 
 
 class ContentStore:
@@ -36,21 +40,34 @@ class ContentStore:
         """Stores bytes durably and returns their SHA-256, lower-case hexadecimal. Raises StorageError."""
         digest = hashlib.sha256(data).hexdigest()
         target = self(digest)
-        if target.is_file():
-            return digest
         temporary = target.with_name(f".{digest}.{os.getpid()}")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_file():
+                fsync_directory(target.parent)  # its writer may have died between the rename and this
+                return digest
+            make_directory(target.parent)
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(target)
-            _fsync(target.parent)
+            fsync_directory(target.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StorageError(f"cannot store content: {error.strerror}", kept="everything stored before") from error
         return digest
+
+    def sweep(self, older_than: float = _ABANDONED_SECONDS) -> int:
+        """Removes temporary files whose writers died, a day after; returns how many. Feeds may be pulled meanwhile."""
+        gone = 0
+        oldest = time.time() - older_than
+        with disk(self.directory):
+            for file in self.directory.glob("*/.*"):
+                if file.stat().st_mtime <= oldest:
+                    file.unlink(missing_ok=True)
+                    gone += 1
+        return gone
 
     def get(self, sha256: str) -> bytes:
         """The content, checked against its digest.
@@ -67,11 +84,3 @@ class ContentStore:
                 f"content {sha256[:16]} is damaged on disk", todo="restore it from a backup or pull the feed again"
             )
         return data
-
-
-def _fsync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,6 +8,7 @@ writers that died. A file's tag is its inode, length and change time in nanoseco
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from coldchain.errors import StorageError
+from coldchain_server.storage.durable import disk, fsync_directory, make_directory
 from coldchain_server.storage.interface import Entry
 
 BLOCK = 256 * 1024
@@ -42,13 +44,14 @@ class DirectoryStorage:
     def _put(self, target: Path, data: bytes | Path, replace: bool) -> None:
         if not replace and target.exists():
             if _same(target, data):
+                fsync_directory(target.parent)  # its writer may have died between the rename and this
                 return
             raise StorageError(
                 f"{target.name} is already published with other bytes",
                 kept="the published file",
                 todo="a published file never changes: build a new release",
             )
-        self._make_parents(target.parent)
+        make_directory(target.parent)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
@@ -62,19 +65,10 @@ class DirectoryStorage:
             temporary.chmod(0o644)
             temporary.rename(target)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise
-        _fsync_directory(target.parent)
-
-    def _make_parents(self, directory: Path) -> None:
-        """A directory's own entry must survive a power cut too, so each new one's parent is synced."""
-        missing = []
-        while not directory.is_dir():
-            missing.append(directory)
-            directory = directory.parent
-        for one in reversed(missing):
-            one.mkdir(exist_ok=True)
-            _fsync_directory(one.parent)
+        fsync_directory(target.parent)
 
     async def get(self, path: str) -> bytes:
         """The whole file; see the interface."""
@@ -118,15 +112,16 @@ class DirectoryStorage:
         def remove(target: Path) -> None:
             if target.exists():
                 target.unlink()
-                _fsync_directory(target.parent)
+                fsync_directory(target.parent)
 
         await self._try(path, remove)
 
     def sweep(self) -> int:
         """Removes what writers that died left behind; returns how many files. Only for the one publisher, at its start."""
-        left = [file for file in self.root.rglob(".*") if file.is_file() and not file.is_symlink()]
-        for file in left:
-            file.unlink(missing_ok=True)
+        with disk(self.root):
+            left = [file for file in self.root.rglob(".*") if file.is_file() and not file.is_symlink()]
+            for file in left:
+                file.unlink(missing_ok=True)
         return len(left)
 
     async def _try(self, path: str, action: Callable[[Path], T]) -> T:
@@ -137,7 +132,8 @@ class DirectoryStorage:
             raise StorageError(f"{path}: {error.strerror or error}", kept="everything published before") from error
 
     def _paths(self) -> list[str]:
-        files = (file for file in self.root.rglob("*") if file.is_file())
+        with disk(self.root):
+            files = [file for file in self.root.rglob("*") if file.is_file()]
         names = (file.relative_to(self.root) for file in files)
         return sorted(name.as_posix() for name in names if all(_COMPONENT.match(part) for part in name.parts))
 
@@ -158,11 +154,3 @@ def _same(target: Path, data: bytes | Path) -> bool:
             if block != two.read(BLOCK):
                 return False
     return True
-
-
-def _fsync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

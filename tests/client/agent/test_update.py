@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.client.agent.publisher import FIRST, SECOND, Publisher, installed, metered, run
+import pytest
+from aiohttp import web
+
+from coldchain.errors import MalformedError
+from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, installed, metered, run, serving
 
 
 def contents(directory: object) -> dict[str, bytes]:
@@ -32,3 +36,29 @@ async def test_first_install_then_a_delta_then_a_quick_check(tmp_path: Path) -> 
         assert (done.action, done.check, done.requests) == ("current", "quick", 1)
         assert meter.up <= 150
         assert meter.down <= 180
+
+
+async def test_another_regions_files_are_refused_and_do_not_stand_in_the_way_of_the_truth(tmp_path: Path) -> None:
+    """The same people sign for both regions, so the keys alone do not tell their roles apart."""
+    publisher = Publisher(tmp_path)
+    publisher.repository.set_keys("jp", publisher.repository.signers["us"], 2)
+    publisher.repository.publish("targets")
+    publisher.publish(1, FIRST)
+
+    def swapped(request: web.Request, data: bytes) -> bytes:
+        path = request.path.lstrip("/")
+        if path.endswith(".jp.json"):
+            return publisher.files[path.replace(".jp.json", ".us.json")]
+        return publisher.files[publisher.target(path.split(".", 1)[1])] if path.startswith("targets/jp/") else data
+
+    edge = Edge(publisher.files, swapped)
+    async with publisher.origin() as url, serving(edge) as hostile:
+        directory = publisher.client(tmp_path / "endpoint", url, region="jp")
+        for number, contents_ in ((1, FIRST), (2, SECOND), (3, THIRD)):
+            if number > 1:
+                publisher.publish(number, contents_)
+            with pytest.raises(MalformedError, match="'region' is not 'jp'"):
+                await run(directory, hostile)
+            assert contents(directory) == (FIRST if number == 2 else SECOND if number == 3 else {})
+            done = await run(directory)
+            assert (done.release, contents(directory)) == (number, contents_)

@@ -23,16 +23,20 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from coldchain_server.feeds.archives import FEED_LIMITS, FeedLimits
-from coldchain_server.feeds.findings import FileReport, Finding
+from coldchain_server.feeds.findings import FileReport, Findings
 
 TYPES: Final = ("addresses", "domains", "urls", "hashes", "indicators")
 WIDEST: Final = {4: 8, 6: 16}
 """The shortest network prefix of a list, by version of the protocol: anything wider is a typing error, or an attack."""
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-_HOST = re.compile(rf"(?:\*?\.)?{_LABEL}(?:\.{_LABEL})+\.?\Z")
+_HOST = re.compile(rf"(?:\*?\.)?{_LABEL}(?:\.{_LABEL})+\Z")
 _HASH = re.compile(r"[0-9a-f]+\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{1,15}://", re.IGNORECASE)
+_ALGORITHM = re.compile(r"(?<![a-z0-9])(?:md5|sha-?1|sha-?224|sha-?256|sha-?384|sha-?512)s?(?![a-z0-9])")
+_BRACKETED = re.compile(r"\[([^\[\]]+)\](?:(:)(.*))?\Z")
+_PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
+_NETWORK = re.compile(r"[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?\Z")
 _TAIL = re.compile(rb"[\t,; ]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -50,12 +54,14 @@ class _Refused(Exception):  # noqa: N818  a refusal of one line, caught in this 
 
 
 def declared_type(path: str) -> str | None:
-    """What a file of a ``list`` feed says it is by its name: ``domains.txt``, ``c2-domains.csv``; None if it does not say."""
-    words = re.split(r"[^a-z]+", PurePosixPath(path).name.lower())
+    """What a file of a ``list`` feed says it is by its name, as ``domains.txt``, ``c2-urls.csv``, ``all.md5``; None if it does not."""
+    name = PurePosixPath(path).name.lower()
+    words = re.split(r"[^a-z]+", name)
     found = {
         kind for kind in TYPES for word in words if word in (kind, kind.removesuffix("es"), kind.removesuffix("s"))
     }
     found |= {"addresses"} if {"ip", "ips"} & set(words) else set()
+    found |= {"hashes"} if _ALGORITHM.search(name) else set()
     return found.pop() if len(found) == 1 else None
 
 
@@ -74,9 +80,10 @@ def lint_indicators(
         The report, and the good lines in canonical spelling, in file order.
     """
     parse = _PARSERS[kind]
-    report = FileReport(file=file, type=kind, kind="set", engine="none", records=0, skipped=0, findings=[])
-    good: list[bytes] = []
-    comments = private = 0
+    report = FileReport(file=file, type=kind, kind="set", engine="none")
+    found = Findings(file)
+    good: dict[bytes, None] = {}
+    comments = private = repeated = 0
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         line = raw.strip(b" \t\r")
         if not line or line.startswith((b"#", b"//")):
@@ -87,26 +94,27 @@ def lint_indicators(
                 raise _Refused("line-too-long", "the line is longer than allowed", "split or remove it")
             text, public = _line(line, parse)
         except _Refused as refused:
-            report.findings.append(Finding(file, number, 1, "error", refused.code, str(refused), refused.fix))
+            column = len(raw) - len(raw.lstrip(b" \t\r")) + 1
+            found.add(number, column, "error", refused.code, str(refused), refused.fix)
             report.skipped += 1
             continue
-        private += not public
-        good.append(text)
+        repeated += text in good
+        private += not public and text not in good
+        good[text] = None
     report.records = len(good)
     if comments:
-        report.findings.append(
-            Finding(file, 0, 0, "warning", "comments", f"{comments} comment lines are left out", "nothing to do")
+        found.add(0, 0, "warning", "comments", f"{comments} comment lines are left out", "nothing to do")
+    if repeated:
+        found.add(
+            0, 0, "warning", "duplicates", f"{repeated} lines stand further up; they are left out", "nothing to do"
         )
     if private:
         message = f"{private} addresses are of networks that are not public"
-        report.findings.append(
-            Finding(file, 0, 0, "warning", "not-public", message, "see whether the source means them")
-        )
+        found.add(0, 0, "warning", "not-public", message, "see whether the source means them")
     if not good:
-        report.findings.append(
-            Finding(file, 0, 0, "error", "no-records", "the file holds no record", "remove the file from the feed")
-        )
-    return report, good
+        found.add(0, 0, "error", "no-records", "the file holds no record", "remove the file from the feed")
+    found.into(report)
+    return report, list(good)
 
 
 def _line(line: bytes, parse: Callable[[str], tuple[str, bool]]) -> tuple[bytes, bool]:
@@ -131,13 +139,17 @@ def _address(value: str) -> tuple[str, bool]:
     plain = _IPV4.match(value)
     if plain and plain[1] not in _WITH_SPECIAL_NETWORKS:
         return value, True  # nearly every line of a list: ten times as fast as to make a network of it
-    host, _, port = value.rpartition(":") if value.count(":") == 1 or value.startswith("[") else (value, "", "")
-    if value.startswith("[") and value.endswith("]"):
-        host, port = value, ""
-    if port and not (port.isdigit() and 1 <= int(port) <= 65535 and not port.startswith("0")):
+    host, colon, port = value, "", ""
+    if bracketed := _BRACKETED.match(value):
+        host, colon, port = bracketed.groups(default="")
+    elif value.count(":") == 1:
+        host, colon, port = value.partition(":")
+    if colon and not (_PORT.match(port) and int(port) <= 65535):
         raise _Refused("bad-port", f"{port[:12]!r} is not a port", "ports are 1 to 65535")
     try:
-        network = ipaddress.ip_network(host.strip("[]"), strict=True)
+        if not _NETWORK.match(host):
+            raise ValueError
+        network = ipaddress.ip_network(host, strict=True)
     except ValueError:
         raise _Refused(
             "not-an-address", f"{value[:60]!r} is not an address or network", "write 192.0.2.1 or 192.0.2.0/24"
@@ -148,7 +160,7 @@ def _address(value: str) -> tuple[str, bool]:
 
 
 def _domain(value: str) -> tuple[str, bool]:
-    name = value.lower()
+    name = value.lower().removesuffix(".")
     if not _HOST.match(name) or len(name) > 255:
         fix = "write evil.example, without scheme or path"
         raise _Refused("not-a-domain", f"{value[:60]!r} is not a host name below a top-level domain", fix)

@@ -14,7 +14,7 @@ from typing import Final
 import yara_x
 
 from coldchain_server.feeds.document_hunts import hunts_documents
-from coldchain_server.feeds.findings import FileReport, Finding
+from coldchain_server.feeds.findings import FileReport, Findings
 from coldchain_server.feeds.formats.yara_source import RuleSpan, rule_spans, without_rules
 
 EXTERNALS: Final = ("filename", "filepath", "extension", "filetype", "owner", "md5")
@@ -30,6 +30,8 @@ MAGICS: Final = {
     "nothing": b"",
 }
 _ATTEMPTS = 64
+_SECONDS = 60
+"""More than any rule needs for a file of 64 bytes; one that takes longer would hold up endpoints."""
 
 
 def compiler() -> yara_x.Compiler:
@@ -59,61 +61,69 @@ def lint_yara(file: str, data: bytes, *, skip_bad: bool = False) -> tuple[FileRe
         The report, and the source to publish: ``data`` itself, or without the rules that were left out.
     """
     report = FileReport(file=file, type="yara", kind="file", engine="yara")
+    found = Findings(file)
+    kept = _lint(data, skip_bad, report, found)
+    if not report.records:
+        # Nothing of the file is published, so all its rules count as left out.
+        report.skipped = max(report.skipped, sum(1 for _ in rule_spans(data)))
+        if not any(finding.severity == "error" for finding in found.kept):
+            found.add(0, 0, "error", "no-records", "the file holds no rule", "remove the file from the feed")
+    found.into(report)
+    return report, kept
+
+
+def _lint(data: bytes, skip_bad: bool, report: FileReport, found: Findings) -> bytes:
+    """Checks a source; returns what is to be published of it, and counts its rules in the report (0: nothing)."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        report.findings.append(
-            Finding(file, line, 0, "error", "not-utf-8", "the source is not UTF-8", "save the file as UTF-8")
-        )
-        return report, data
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        found.add(line, column, "error", "not-utf-8", "the source is not UTF-8", "save the file as UTF-8")
+        return data
     kept = data
-    bad: list[RuleSpan] = []
     for _ in range(_ATTEMPTS):
-        bad, rules = _compile(file, kept, report)
+        bad, rules = _compile(kept, found)
         if rules is not None:
-            bad = _try(file, kept, rules, report)
-        if not (bad and skip_bad):
-            break
+            bad = _try(kept, rules, found)
+            if not bad:
+                report.records = sum(1 for _ in rules)
+                _flag_documents(kept, found)
+                return kept
+        if not skip_bad:
+            report.skipped = len(bad)
+            return data
+        if not bad:
+            return data  # what is wrong lies outside of any rule
         report.skipped += len(bad)
-        kept = without_rules(kept, frozenset(span.name for span in bad))
-        report.records = 0
-    if not bad:
-        _flag_documents(file, kept, report)
-    elif report.skipped == 0:
-        report.skipped = len(bad)
-    if not report.records and not report.errors:
-        report.findings.append(
-            Finding(file, 0, 0, "error", "no-records", "the file holds no rule", "remove the file from the feed")
-        )
-    return report, kept
+        kept = without_rules(kept, bad)
+    return data
 
 
-def _compile(file: str, data: bytes, report: FileReport) -> tuple[list[RuleSpan], yara_x.Rules | None]:
+def _compile(data: bytes, found: Findings) -> tuple[list[RuleSpan], yara_x.Rules | None]:
     made = compiler()
     try:
-        made.add_source(data.decode("utf-8"), origin=file)
+        made.add_source(data.decode("utf-8"), origin=found.file)
+        return [], made.build()
     except yara_x.CompileError as error:
         spans = list(rule_spans(data))
-        bad: dict[str, RuleSpan] = {}
-        for found in made.errors() or [{"title": str(error), "line": 0, "column": 0, "code": "E", "labels": []}]:
-            at = next((label["span"]["start"] for label in found["labels"] if label["level"] == "error"), None)
+        bad: dict[int, RuleSpan] = {}
+        for item in made.errors() or [{"title": str(error), "line": 0, "column": 0, "code": "E", "labels": []}]:
+            at = next((label["span"]["start"] for label in item["labels"] if label["level"] == "error"), None)
             span = next((one for one in spans if at is not None and one.start <= at < one.end), None)
             if span is not None:
-                bad[span.name] = span
-            detail = "; ".join(label["text"] for label in found["labels"] if label["level"] == "error")
-            message = f"{found['title']} ({found['code']})" + (f": {detail}" if detail else "")
+                bad[span.start] = span
+            detail = "; ".join(label["text"] for label in item["labels"] if label["level"] == "error")
+            message = f"{item['title']} ({item['code']})" + (f": {detail}" if detail else "")
             fix = f"mend or remove rule {span.name}" if span else "mend or remove what the compiler names"
-            place = (found.get("line") or 0, found.get("column") or 0)
-            report.findings.append(Finding(file, *place, "error", "does-not-compile", message, fix))
+            line, column = item.get("line") or 0, item.get("column") or 0
+            found.add(line, column, "error", "does-not-compile", message, fix)
         return list(bad.values()), None
-    rules = made.build()
-    report.records = sum(1 for _ in rules)
-    return [], rules
 
 
-def _try(file: str, data: bytes, rules: yara_x.Rules, report: FileReport) -> list[RuleSpan]:
+def _try(data: bytes, rules: yara_x.Rules, found: Findings) -> list[RuleSpan]:
     scanner = yara_x.Scanner(rules)
+    scanner.set_timeout(_SECONDS)
     matched: dict[str, list[str]] = {}
     for magic, content in MAGICS.items():
         for rule in scanner.scan(content).matching_rules:
@@ -125,17 +135,15 @@ def _try(file: str, data: bytes, rules: yara_x.Rules, report: FileReport) -> lis
         bad.append(span)
         message = f"rule {span.name} matches a file with nothing but the magic of: {', '.join(matched[span.name])}"
         line = data.count(b"\n", 0, span.start) + 1
-        report.findings.append(
-            Finding(file, line, 0, "error", "magic-only", message, "make the condition need content of the malware")
-        )
+        found.add(line, 0, "error", "magic-only", message, "make the condition need content of the malware")
     return bad
 
 
-def _flag_documents(file: str, data: bytes, report: FileReport) -> None:
+def _flag_documents(data: bytes, found: Findings) -> None:
     for span in rule_spans(data):
         words = hunts_documents(span.name, data[span.start : span.end])
         if words:
             line = data.count(b"\n", 0, span.start) + 1
             message = f"rule {span.name} seems to look for documents, not malware: {', '.join(words)}"
             fix = "a person must decide; leave it out, or say publicly why it stays"
-            report.findings.append(Finding(file, line, 0, "flag", "document-hunt", message, fix))
+            found.add(line, 0, "flag", "document-hunt", message, fix)

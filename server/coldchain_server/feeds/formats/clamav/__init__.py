@@ -6,6 +6,6 @@ The installed engine is the judge: what it loads passes, what it refuses, skips 
 """
 
 from coldchain_server.feeds.formats.clamav.lint import clamav_type, lint_lines, signature_name
-from coldchain_server.feeds.formats.clamav.types import TYPES, ClamavType
+from coldchain_server.feeds.formats.clamav.types import LEFT_BEHIND, NOT_TAKEN, TYPES, ClamavType
 
-__all__ = ["TYPES", "ClamavType", "clamav_type", "lint_lines", "signature_name"]
+__all__ = ["LEFT_BEHIND", "NOT_TAKEN", "TYPES", "ClamavType", "clamav_type", "lint_lines", "signature_name"]

@@ -49,6 +49,14 @@ class LineError(LintError):
         self.fix = fix
 
 
+class PlacedError(LineError):
+    """A file that is read as a whole does not follow its format; ``line`` says where (0: the whole file)."""
+
+    def __init__(self, line: int, column: int, code: str, message: str, fix: str) -> None:
+        super().__init__(column, code, message, fix)
+        self.line = line
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """Something about a good line that is worth saying; the fields are those of a finding."""
@@ -70,6 +78,8 @@ class Record:
 
 
 Grammar = Callable[[bytes, list[Remark]], Record]
+WholeCheck = Callable[[bytes, list[Remark]], int]
+"""Checks a file that is no list of lines, and returns how many records it holds; raises :class:`PlacedError`."""
 
 
 @dataclass(frozen=True, slots=True)

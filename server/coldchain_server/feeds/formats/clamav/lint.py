@@ -9,49 +9,21 @@ gives one good line, ``44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test-Signature`
 file, ``comment`` for line 1, ``not-canonical`` for line 2.
 
 Error lines are counted in ``skipped`` and left out of the good lines. A repeated line of a *set* is left out with the
-warning ``duplicate``. Comments are left out with the warning ``comment``. At most ``limits.findings`` findings are kept
+warning ``duplicate``, comments and (where the engine skips them) blank lines with ``comment`` and ``blank-line``; a *file*
+without errors keeps all of these, because it is kept byte for byte. What is no list of lines is checked as a whole.
+At most ``limits.findings`` findings are kept
 for a file; the last then says how many more of each code there were, so the totals stay true.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
 from coldchain.errors import UsageError
 from coldchain.limits import LIMITS, Limits
-from coldchain_server.feeds.findings import FileReport, Finding, Severity
-from coldchain_server.feeds.formats.clamav.grammar import LineError, Record, Remark
+from coldchain_server.feeds.findings import FileReport, Findings
+from coldchain_server.feeds.formats.clamav.grammar import LineError, PlacedError, Record, Remark, WholeCheck
 from coldchain_server.feeds.formats.clamav.types import TYPES, ClamavType
 
 BOM = b"\xef\xbb\xbf"
-
-
-class _Findings:
-    """Collects findings up to the bound and counts the rest by code."""
-
-    def __init__(self, file: str, most: int) -> None:
-        self.file = file
-        self.most = most
-        self.kept: list[Finding] = []
-        self.more: Counter[str] = Counter()
-        self.worst: Severity = "warning"
-
-    def add(self, line: int, column: int, severity: Severity, code: str, message: str, fix: str) -> None:
-        if len(self.kept) < self.most:
-            self.kept.append(Finding(self.file, line, column, severity, code, message, fix))
-            return
-        self.more[code] += 1
-        if severity == "error" or self.worst == "warning":
-            self.worst = severity
-
-    def finish(self) -> list[Finding]:
-        if self.more:
-            rest = ", ".join(f"{code} {count}" for code, count in sorted(self.more.items()))
-            total = sum(self.more.values())
-            message = f"{total} more findings are not listed: {rest}"
-            fix = "correct the first ones and check again"
-            self.kept.append(Finding(self.file, 0, 0, self.worst, "more-findings", message, fix))
-        return self.kept
 
 
 def clamav_type(extension: str) -> ClamavType:
@@ -82,7 +54,7 @@ def lint_lines(file: str, extension: str, data: bytes, limits: Limits = LIMITS) 
         UsageError: the extension is none of :data:`TYPES`.
     """
     kind = clamav_type(extension)
-    found = _Findings(file, limits.findings)
+    found = Findings(file, limits.findings)
     report = FileReport(file, kind.extension, kind.kind, "clamav")
     good: list[bytes] = []
     if not data:
@@ -94,15 +66,33 @@ def lint_lines(file: str, extension: str, data: bytes, limits: Limits = LIMITS) 
             "the file is empty; the engine then refuses the whole set",
             "leave the file out",
         )
+    elif kind.whole is not None:
+        report.records = _whole(kind.whole, data, found, report)
     else:
         _lint(kind, data, limits, found, report, good)
-    report.records = len(good)
-    report.findings = found.finish()
+        report.records = len(good)
+    found.into(report)
     return report, good
 
 
+def _whole(check: WholeCheck, data: bytes, found: Findings, report: FileReport) -> int:
+    remarks: list[Remark] = []
+    try:
+        records = check(data, remarks)
+    except PlacedError as error:
+        found.add(error.line, error.column, "error", error.code, error.what, error.fix)
+    except LineError as error:
+        found.add(0, error.column, "error", error.code, error.what, error.fix)
+    else:
+        for remark in remarks:
+            found.add(0, remark.column, remark.severity, remark.code, remark.message, remark.fix)
+        return records
+    report.skipped = 1
+    return 0
+
+
 def _lint(
-    kind: ClamavType, data: bytes, limits: Limits, found: _Findings, report: FileReport, good: list[bytes]
+    kind: ClamavType, data: bytes, limits: Limits, found: Findings, report: FileReport, good: list[bytes]
 ) -> None:
     lines = data.split(b"\n")
     if lines[-1]:
@@ -111,21 +101,24 @@ def _lint(
             0,
             "warning",
             "no-line-end",
-            "the last line has no line end; one is added",
+            "the last line has no line end" + ("; one is added" if kind.kind == "set" else ""),
             "end the file with a line end",
         )
     else:
         lines.pop()
     crlf = sum(line.endswith(b"\r") for line in lines) if b"\r" in data else 0
     if crlf:
-        message = f"{crlf} of {len(lines)} lines end with CR LF; the CR is removed"
+        message = f"{crlf} of {len(lines)} lines end with CR LF" + ("; the CR is removed" if kind.kind == "set" else "")
         found.add(0, 0, "warning", "crlf", message, "save the file with LF line ends")
     seen: set[bytes] = set()
     longest = min(kind.buffer - 2, limits.line_bytes)
     for place, raw in enumerate(lines, 1):
         line = raw.rstrip(b"\r")
         if kind.comments and line.startswith(b"#"):
-            _comment(place, line, kind, found)
+            report.skipped += _comment(place, line, kind, found)
+            continue
+        if kind.blanks and not line:
+            found.add(place, 0, "warning", "blank-line", "a blank line, which the engine skips", "delete the line")
             continue
         remarks: list[Remark] = []
         try:
@@ -160,22 +153,25 @@ def _lint(
         found.add(0, 0, "warning", "no-records", "the file holds no record", "leave the file out")
 
 
-def _comment(place: int, line: bytes, kind: ClamavType, found: _Findings) -> None:
+def _comment(place: int, line: bytes, kind: ClamavType, found: Findings) -> int:
+    """Says what there is to say of a comment; 1 if it is bad."""
     if len(line) > kind.buffer - 2:
         message = f"a comment of {len(line)} bytes: the engine reads its second half as a signature"
         found.add(place, 0, "error", "long-line", message, "shorten or delete the comment")
-        return
-    found.add(place, 0, "warning", "comment", "a comment; it is left out", "nothing, or delete the line")
+        return 1
+    message = "a comment; it is left out" if kind.kind == "set" else "a comment"
+    found.add(place, 0, "warning", "comment", message, "nothing, or delete the line")
+    return 0
 
 
 def _one(kind: ClamavType, place: int, line: bytes, longest: int, remarks: list[Remark]) -> Record:
     if not line:
         raise LineError(0, "blank-line", "a blank line: the engine refuses the whole file", "delete the line")
-    if place == 1 and line.startswith((BOM, b"\xff\xfe", b"\xfe\xff")):
+    if line.startswith(BOM) or (place == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff"))):
         raise LineError(
             1,
             "byte-order-mark",
-            "the file starts with a byte order mark, which the engine reads as part of the first signature",
+            "the line starts with a byte order mark, which the engine reads as part of the signature",
             "save the file as plain ASCII or as UTF-8 without a mark",
         )
     if len(line) > longest:
@@ -192,6 +188,10 @@ def _one(kind: ClamavType, place: int, line: bytes, longest: int, remarks: list[
             "a zero byte: the engine stops reading the line there",
             "remove the byte",
         )
+    if b"\r" in line:
+        message = "a carriage return within the line"
+        raise LineError(line.index(b"\r") + 1, "carriage-return", message, "end lines with LF alone")
+    assert kind.grammar is not None
     return kind.grammar(line, remarks)
 
 
@@ -201,8 +201,11 @@ def signature_name(extension: str, line: bytes) -> str | None:
     Raises:
         UsageError: the extension is none of :data:`TYPES`.
     """
+    grammar = clamav_type(extension).grammar
+    if grammar is None:
+        return None
     try:
-        name = clamav_type(extension).grammar(line, []).name
+        name = grammar(line, []).name
     except LineError:
         return None
     return None if name is None else name.decode("utf-8", "replace")

@@ -39,8 +39,17 @@ def split_logical(line: bytes) -> list[Field]:
     return found
 
 
-def parse_logical_line(line: bytes, remarks: list[Remark]) -> Record:
-    """A line of ldb or ldu. Raises :class:`LineError`."""
+def parse_logical_line(line: bytes, remarks: list[Remark], *, extra: bool = False) -> Record:
+    """A line of ldb or ldu.
+
+    Args:
+        line: without its line end.
+        remarks: receives warnings.
+        extra: a bytecode program's line, which may have subsignatures that its expression does not name.
+
+    Raises:
+        LineError: what the engine would refuse.
+    """
     parts = split_logical(line)
     if len(parts) <= _HEAD:
         raise LineError(
@@ -61,7 +70,7 @@ def parse_logical_line(line: bytes, remarks: list[Remark]) -> Record:
     name = check_name(parts[0], remarks)
     expression = parse_logic(parts[2].data, parts[2].column)
     highest = max(expression.indexes)
-    if highest + 1 != count:
+    if highest + 1 != count and not (extra and highest < count):
         raise LineError(
             parts[2].column,
             "subsignature-count",

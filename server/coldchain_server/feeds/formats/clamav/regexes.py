@@ -68,7 +68,7 @@ def check_regex(text: bytes, column: int, *, perl: bool) -> None:
         return LineError(column + at, "bad-regex", f"the regular expression: {message}", fix)
 
     opened: list[int] = []
-    at = 0
+    at = 4 if not perl and text.startswith(b"(?i)") else 0  # ClamAV's own mark on POSIX expressions: ignore case
     empty = True  # nothing stands before that a quantifier could repeat
     while at < len(text):
         here = text[at : at + 1]
