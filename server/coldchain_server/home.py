@@ -11,6 +11,7 @@
     HOME/changes/          change lists between consecutive releases, by channel and region
     HOME/drafts/           releases that are built and not yet published
     HOME/lint/             earlier results of checks; may be deleted
+    HOME/encoded/          by channel, the encoded parts of the last build's bundle files; may be deleted
     HOME/public/           the published tree: what the origin serves, and any other web server could
 """
 
@@ -92,6 +93,7 @@ class Home:
         self.drafts = directory / "drafts"
         self.changes = directory / "changes"
         self.lint = directory / "lint"
+        self.encoded = directory / "encoded"
         self.content = ContentStore(directory / "content")
         self.storage = DirectoryStorage(self.public)
 

@@ -5,7 +5,9 @@ four bytes ``a\nb\n``. Lines are compared as bytes, so neither locale nor Python
 
 Names: feed, a dash, the path with its slashes as dashes; every byte outside ``[A-Za-z0-9._-]`` becomes ``_``; the extension in lower
 case, because engines decide by it; lists end in ``.list``, which no engine loads. A name over :data:`LONGEST` bytes keeps its end and
-gets eight digits of its path's SHA-256 for the rest. Two paths with one name are refused by the assembler.
+gets eight digits of its path's SHA-256 for the rest, a *mark*. So does the name of a file that differs from one before it in nothing
+but the case of its letters, or in bytes that are not kept (:func:`section_names`): feeds do hold ``rule_X.yar`` beside ``rule_x.yar``,
+and some file systems do not tell them apart.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ def canonical_set(lines: Iterable[bytes]) -> tuple[bytes, int]:
     return b"".join([line + b"\n" for line in ordered]), len(ordered)
 
 
-def section_name(feed: str, path: str, engine: Engine) -> str:
-    """The section of a feed's file. See the module for the rule."""
+def section_name(feed: str, path: str, engine: Engine, *, marked: bool = False) -> str:
+    """The section of a feed's file, if need be with its mark. See the module for the rule."""
     flat = _UNSAFE.sub("_", path.replace("/", "-")).lstrip(".")
     if engine == "list":
         flat = _LIST_EXTENSION.sub("", flat) + ".list"
@@ -37,7 +39,20 @@ def section_name(feed: str, path: str, engine: Engine) -> str:
         stem, dot, extension = flat.rpartition(".")
         flat = stem + dot + extension.lower()
     name = f"{feed}-{flat}"
-    if len(name) > LONGEST:
+    if marked or len(name) > LONGEST:
         mark = hashlib.sha256(path.encode()).hexdigest()[:8]
         name = f"{feed}-{mark}-" + flat[-(LONGEST - len(feed) - 10) :].lstrip(".")
     return name
+
+
+def section_names(feed: str, files: Iterable[tuple[str, Engine]]) -> list[str]:
+    """The sections of a feed's files, given in bytewise order of their paths: one name each, whatever the case of letters."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for path, engine in files:
+        name = section_name(feed, path, engine)
+        if name.lower() in taken:
+            name = section_name(feed, path, engine, marked=True)
+        taken.add(name.lower())
+        names.append(name)
+    return names

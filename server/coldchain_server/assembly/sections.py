@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldchain.bundle.description import Engine, Kind, Section
 
@@ -22,6 +22,10 @@ class PreparedSection:
     def replaced(self, *, records: int, length: int, sha256: str) -> PreparedSection:
         """The same section with other content."""
         return PreparedSection(self.name, self.feed, self.kind, self.engine, records, length, sha256)
+
+    def named(self, name: str) -> PreparedSection:
+        """The same section under another name."""
+        return replace(self, name=name)
 
     def described(self) -> Section:
         """Its entry in ``bundle.json``."""

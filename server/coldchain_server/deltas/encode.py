@@ -6,7 +6,7 @@ flat also for a full bundle of millions of records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -33,6 +33,7 @@ from coldchain.bundle.varint import put_varint, zigzag
 from coldchain.errors import StateError
 from coldchain_server.deltas.blocks import References, encode_block, schema_of
 from coldchain_server.deltas.changes import BundleChange, ContentStore
+from coldchain_server.deltas.encoded import encoded_anew
 from coldchain_server.deltas.pack import column
 from coldchain_server.deltas.pieces import NewPiece, cut, encode_group, group
 from coldchain_server.deltas.windows import Window, Windows
@@ -42,6 +43,8 @@ BLOCK_BYTES = 2 << 20
 SHARED_OLD_BYTES = 3 << 20
 WINDOWED_BYTES = 256 * 1024
 Pair = tuple[Section | None, Section | None]
+Parts = Callable[[Iterable[bytes], Callable[[], bytes]], bytes]
+"""Where encoded parts come from: :mod:`coldchain_server.deltas.encoded`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,16 @@ class DeltaStats:
     files: int
 
 
-def encode_delta(change: BundleChange, content: ContentStore, out: BinaryIO) -> DeltaStats:
+def encode_delta(
+    change: BundleChange, content: ContentStore, out: BinaryIO, encoded: Parts = encoded_anew
+) -> DeltaStats:
     """Writes the delta of ``change`` (the full bundle where it comes from nothing) to ``out``.
+
+    Args:
+        change: from which bundle to which.
+        content: finds their sections.
+        out: takes the file.
+        encoded: keeps encoded parts for other regions and releases; by default none are kept.
 
     Raises:
         StateError: the change goes between different products, regions or channels, or not forward.
@@ -68,8 +79,10 @@ def encode_delta(change: BundleChange, content: ContentStore, out: BinaryIO) -> 
     put_varint(length, len(removed))
     out.write(MAGIC + header + length + removed)
     windows = Windows(change.old, content)
-    blocks = sum(_write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content, windows))
-    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows))
+    blocks = sum(
+        _write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content, windows, encoded)
+    )
+    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows, encoded))
     head = len(MAGIC) + len(header) + len(length)
     return DeltaStats(head + len(removed) + blocks + files, head, len(removed), blocks, files)
 
@@ -227,7 +240,7 @@ def _lines_of(content: ContentStore, section: Section) -> Iterator[list[bytes]]:
 
 
 def _blocks(
-    change: BundleChange, pairs: list[Pair], content: ContentStore, windows: Windows
+    change: BundleChange, pairs: list[Pair], content: ContentStore, windows: Windows, encoded: Parts
 ) -> Iterator[tuple[int, bytes]]:
     gathered: list[_Part] = []
     schema = count = size = old_size = 0
@@ -237,7 +250,7 @@ def _blocks(
         part_old = part.old.bytes if part.old else 0
         full = count + len(part.lines) > BLOCK_RECORDS or size + part_size > BLOCK_BYTES
         if gathered and (full or part_schema != schema or old_size + part_old > SHARED_OLD_BYTES):
-            yield count, encode_block([p.lines for p in gathered], *_references(gathered, schema, content, windows))
+            yield count, _block(gathered, schema, content, windows, encoded)
             gathered, count, size, old_size = [], 0, 0, 0
         if gathered and gathered[-1].name == part.name:
             gathered[-1].lines = gathered[-1].lines + part.lines
@@ -249,7 +262,23 @@ def _blocks(
         size += part_size
         old_size += part_old
     if gathered:
-        yield count, encode_block([p.lines for p in gathered], *_references(gathered, schema, content, windows))
+        yield count, _block(gathered, schema, content, windows, encoded)
+
+
+def _block(parts: list[_Part], schema: int, content: ContentStore, windows: Windows, encoded: Parts) -> bytes:
+    segments = [part.lines for part in parts]
+    references, window = _references(parts, schema, content, windows)
+
+    def inputs() -> Iterator[bytes]:
+        yield b"block"
+        for lines in segments:
+            yield b"\n".join(lines)
+        for mode, reference in sorted(references.items()):
+            yield bytes([mode])
+            yield reference
+        yield window.head if window else b""
+
+    return encoded(inputs(), lambda: encode_block(segments, references, window))
 
 
 def _references(
@@ -272,9 +301,23 @@ def _references(
 # -- file sections ---------------------------------------------------------------------------------------------------
 
 
-def _groups(pairs: list[Pair], content: ContentStore, windows: Windows) -> Iterator[bytes]:
+def _groups(pairs: list[Pair], content: ContentStore, windows: Windows, encoded: Parts) -> Iterator[bytes]:
     for pieces in group(_pieces(pairs, content)):
-        yield encode_group(pieces, windows.near("file", [piece.name for piece in pieces]))
+        yield _group(pieces, windows.near("file", [piece.name for piece in pieces]), encoded)
+
+
+def _group(pieces: list[NewPiece], window: Window | None, encoded: Parts) -> bytes:
+    def inputs() -> Iterator[bytes]:
+        yield b"group"
+        for piece in pieces:
+            yield piece.data
+            yield piece.old
+            yield f"{piece.goes_on} {piece.range}".encode()
+        yield b"window" if window else b""
+        yield window.head if window else b""
+        yield window.content if window else b""
+
+    return encoded(inputs(), lambda: encode_group(pieces, window))
 
 
 def _pieces(pairs: list[Pair], content: ContentStore) -> Iterator[NewPiece]:

@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 from coldchain import canonical
 from coldchain.bundle.description import Engine, Kind
 from coldchain.errors import LintError, MalformedError
-from coldchain_server.assembly.canonical_sections import canonical_set, section_name
+from coldchain_server.assembly.canonical_sections import canonical_set, section_name, section_names
 from coldchain_server.assembly.sections import PreparedSection
 from coldchain_server.feeds.archives import FEED_LIMITS, FeedLimits
 from coldchain_server.feeds.findings import FileReport, Finding
@@ -129,6 +129,7 @@ def lint_snapshot(
         The report. It raises nothing for bad lines: see :meth:`LintReport.require`.
     """
     report = LintReport(snapshot.feed, snapshot.digest)
+    paths: list[tuple[str, Engine]] = []
     for number, file in enumerate(snapshot.files, 1):
         key = _key(snapshot, file, skip_bad, limits)
         known = _recall(cache, key, content)
@@ -136,9 +137,14 @@ def lint_snapshot(
             known = _check(snapshot, file, content, skip_bad, limits)
             _remember(cache, key, known)
         report.files.append(known[0])
-        report.sections += [known[1]] if known[1] is not None else []
+        if known[1] is not None:
+            report.sections.append(known[1])
+            paths.append((file.path, known[1].engine))
         if progress is not None:
             progress(number, len(snapshot.files))
+    # A name depends on the names beside it, so it is not part of what is remembered of a file.
+    names = section_names(snapshot.feed, paths)
+    report.sections = [section.named(name) for section, name in zip(report.sections, names, strict=True)]
     return report
 
 

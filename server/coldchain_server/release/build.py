@@ -23,6 +23,7 @@ from coldchain_server.assembly.sections import PreparedSection
 from coldchain_server.catalogue.interface import Bundle, Catalogue, Release
 from coldchain_server.deltas.changes import BundleChange
 from coldchain_server.deltas.diff import diff_bundles
+from coldchain_server.deltas.encoded import Encoded
 from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import checked_again, pull
 from coldchain_server.feeds.snapshots import FeedSnapshot
@@ -99,7 +100,7 @@ async def build(
         home.content.sweep()
         bundles = assemble_all(home, regions, sections, settings.product, channel, number)
         history = await _history(catalogue, channel, [GLOBAL, *regions.regions])
-        files, changes = {}, {}
+        files, changes, encoded = {}, {}, Encoded(home.encoded / channel)
         for region in regions.regions:
             say(f"region {region}: bundle and deltas")
             written = write_bundle_files(
@@ -110,6 +111,7 @@ async def build(
                 bundles[region].description,
                 history[region],
                 recent=settings.recent_deltas,
+                encoded=encoded,
             )
             files[region], changes[region] = written
         changes[GLOBAL] = _change(home, history[GLOBAL], bundles[GLOBAL].description)
@@ -146,6 +148,7 @@ async def build(
             Release(channel, number, "built", manifest.digest, created, created),
             [_row(channel, number, name, bundle.description) for name, bundle in bundles.items()],
         )
+        encoded.forget()
     sizes = {region: {name: length for name, (length, _) in found.items()} for region, found in files.items()}
     return Built(channel, number, manifest, tuple(reports), sizes, bool(published) and not manifest.changes[GLOBAL])
 

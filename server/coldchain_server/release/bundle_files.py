@@ -18,6 +18,7 @@ from coldchain_server.deltas.changes import BundleChange, encode_change_list, pa
 from coldchain_server.deltas.compose import compose
 from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encode import encode_delta
+from coldchain_server.deltas.encoded import Encoded
 from coldchain_server.deltas.ladder import ladder
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
@@ -74,6 +75,7 @@ def write_bundle_files(
     published: Sequence[Source],
     *,
     recent: int,
+    encoded: Encoded,
 ) -> tuple[dict[str, tuple[int, str]], BundleChange | None]:
     """Writes the full bundle and all deltas of one region into the draft.
 
@@ -85,6 +87,7 @@ def write_bundle_files(
         new: the bundle; its sections are in the content store.
         published: the region's published releases of this channel, oldest first.
         recent: how many releases back the ladder is dense.
+        encoded: keeps encoded parts, which regions share.
 
     Returns:
         File name -> (length, SHA-256), and the change since the newest published release (None: there is none).
@@ -92,7 +95,7 @@ def write_bundle_files(
     Raises:
         InternalError: a file does not rebuild the bundle when the client's code applies it. Nothing is published then.
     """
-    files = {"full.ccd": _encode(home, draft, region, "full.ccd", BundleChange(None, new), None)}
+    files = {"full.ccd": _encode(home, draft, region, "full.ccd", BundleChange(None, new), None, encoded)}
     if not published:
         return files, None
     newest = load_description(home.content, published[-1].digest)
@@ -106,7 +109,7 @@ def write_bundle_files(
             change = _longer(home, channel, region, source, published[at + 1], change)
         if source.number in wanted:
             name = f"from-{source.number}.ccd"
-            written = _encode(home, draft, region, name, change, change.old)
+            written = _encode(home, draft, region, name, change, change.old, encoded)
             if written[0] < files["full.ccd"][0]:
                 files[name] = written
             else:
@@ -132,11 +135,17 @@ def _longer(
 
 
 def _encode(
-    home: Home, draft: Draft, region: str, name: str, change: BundleChange, old: BundleDescription | None
+    home: Home,
+    draft: Draft,
+    region: str,
+    name: str,
+    change: BundleChange,
+    old: BundleDescription | None,
+    encoded: Encoded,
 ) -> tuple[int, str]:
     path = draft.target(region, name)
     with draft.writing(path) as out:
-        encode_delta(change, home.content, out)
+        encode_delta(change, home.content, out, encoded)
     check_bundle_file(path.open("rb"), home.content, old, change.new.digest, f"{region} {name}")
     return measure(path)
 
