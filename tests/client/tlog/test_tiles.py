@@ -273,6 +273,21 @@ def test_every_hash_of_every_tile_is_read_and_any_change_is_seen(size: int) -> N
         log.reader()([Node(0, size)])
 
 
+def test_no_forged_tile_passes_whatever_the_size() -> None:
+    """CVE-2026-56865 of Go's reader: full tiles went unchecked where several subtrees of the root lie in one edge tile."""
+    log = MemoryLog.of(256 * 256 + 600)
+    for size in (256 + 3, 256 + 44, 512 + 255, 256 * 7 + 7, 256 * 255 + 255, 65536 + 3, 65536 + 256 + 7, 65536 + 600):
+        part = MemoryLog()
+        part.append(log.entries[:size])
+        root = part.root()
+        for tile in [Tile(0, 0), Tile(0, (size >> 8) - 1), *([Tile(1, 0)] if size >= 65536 else [])]:
+            data = part.files[tile]
+            forged = {**part.files, tile: leaf_hash(b"forged") + data[32:]}
+            for node in nodes_of(tile)[:2]:
+                with pytest.raises(EvidenceError, match="is not under the root"):
+                    TileReader(size, root, forged.get)([node])
+
+
 def test_an_empty_log_has_no_tiles() -> None:
     assert edge_root(right_edge(0, lambda _: None)) == EMPTY_ROOT
     assert TileReader(0, EMPTY_ROOT, lambda _: None)([]) == []
