@@ -89,7 +89,7 @@ def test_the_log_must_have_signed_for_its_own_origin() -> None:
     with pytest.raises(EvidenceError, match="not a log that is known"):
         open_checkpoint(signed(checkpoint, LOG, other), [other.key])
     # a witness's word is not the log's
-    with pytest.raises(SignatureError, match="no signature of a known key"):
+    with pytest.raises(SignatureError, match="no signature of the log"):
         open_checkpoint(signed(checkpoint, ONE), [LOG.key], [ONE.key])
     # a bad cosignature spoils it
     bad = signed(checkpoint, LOG).signatures + signed(MemoryLog.of(4).checkpoint(), ONE).signatures
