@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from coldchain.errors import EvidenceError, MalformedError
+from coldchain.errors import EvidenceError, MalformedError, SignatureError
 from coldchain.tlog.merkle import EMPTY_ROOT, HASH_BYTES, check_consistency
 from coldchain.tlog.note import OpenedNote, SignedNote, check_text, open_note
 from coldchain.tlog.spellings import decode64, decode_number, encode64
@@ -83,11 +83,13 @@ def open_checkpoint(note: SignedNote, logs: Iterable[NoteKey], others: Iterable[
     keys = [key for key in logs if key.name == checkpoint.origin]
     if not keys:
         raise EvidenceError(f"checkpoint: {checkpoint.origin[:80]!r} is not a log that is known here")
-    # the log's own signature first: without it nobody else's counts
-    log = next(iter(open_note(note, keys).signed))
+    opened = open_note(note, [*keys, *others])
+    log = next((key for key in keys if key in opened.signed), None)
+    if log is None:  # whoever else signed, it is the log that says what is in it
+        raise SignatureError("checkpoint: no signature of the log")
     if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
         raise EvidenceError("checkpoint: an empty log has another root")
-    return OpenedCheckpoint(checkpoint, open_note(note, [*keys, *others]), log)
+    return OpenedCheckpoint(checkpoint, opened, log)
 
 
 def check_extends(old: Checkpoint, new: Checkpoint, proof: Sequence[bytes]) -> None:

@@ -26,7 +26,8 @@ old tree's last complete subtree, preceded by that subtree's hash unless it is t
                a   b   c \
               0 1 2 3 4 5 6       a = (1, 0), b = (1, 1), c = (1, 2), e = (2, 0); f is no complete subtree: node(c, leaf 6)
 
-A tree of 2**63 - 1 leaves needs 63 hashes; no proof with more is looked at.
+No proof of more than 63 hashes is looked at (C2SP's bound). Inclusion never needs more; a consistency proof would need 64 for
+some trees of more than 2**62 leaves, which at a million entries a second take 146,000 years to grow.
 """
 
 from __future__ import annotations

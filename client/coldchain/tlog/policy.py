@@ -51,6 +51,7 @@ EXTENSION: Final = "coldchain:"
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BLANKS = re.compile(r"[ \t]+")
+_OURS = re.compile(r"#[# ]*coldchain ?:", re.IGNORECASE)
 _COUNT = re.compile(r"[1-9][0-9]{0,5}\Z")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _JURISDICTION = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
@@ -329,7 +330,7 @@ class _Reader:
 
     def _comment(self, words: list[str]) -> None:
         # whatever looks meant for this program must be understood by it: "#coldchain :" must not pass as a comment
-        if not "".join(words).lstrip("#").casefold().startswith(EXTENSION):
+        if not _OURS.match(" ".join(words)):
             return
         match words:
             case ["#", "coldchain:", "witness", name, *facts] if facts:

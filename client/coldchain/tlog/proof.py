@@ -28,6 +28,7 @@ from typing import Final
 
 from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS, Limits
+from coldchain.tlog.checkpoint import parse_checkpoint
 from coldchain.tlog.merkle import HASH_BYTES
 from coldchain.tlog.note import SignedNote, parse_note
 from coldchain.tlog.spellings import decode64, decode_number, encode64
@@ -76,7 +77,9 @@ def parse_proof(data: bytes, limits: Limits = LIMITS) -> OfflineProof:
     if not lines or not lines[0].startswith("index "):
         raise MalformedError("proof: no index")
     index = decode_number(lines.pop(0).removeprefix("index "), "proof: index")
-    return OfflineProof(index, parse_hashes(lines, limits), parse_note(note, limits), extra)
+    proof = OfflineProof(index, parse_hashes(lines, limits), parse_note(note, limits), extra)
+    parse_checkpoint(proof.checkpoint.text)
+    return proof
 
 
 def encode_hashes(hashes: Sequence[bytes]) -> list[str]:

@@ -20,7 +20,8 @@ Index in groups of three digits, all but the last with an x; full tiles without 
 
 Tiles carry no signature. :class:`TileReader` believes none of them before it hangs under the root of a signed checkpoint:
 the partial tiles of all levels are exactly the complete subtrees whose hashes make up the root, so they are checked first, at
-once; a full tile's root is one hash of the tile above it. (Go's ``tlog.TileHashReader`` checks the same.)
+once; every full tile's root is one hash of the tile above it, up to such an edge. (Go's ``tlog.TileHashReader`` does the same
+since x/mod 0.40; before, it left full tiles unchecked where several of the root's subtrees lay in one tile, CVE-2026-56865.)
 """
 
 from __future__ import annotations
