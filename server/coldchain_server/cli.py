@@ -21,6 +21,7 @@ from coldchain_server.commands.keys import keys
 from coldchain_server.commands.options import JSON, example, json_option, keyring_of, out, passphrase, run, shown
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.rollouts import rollout
+from coldchain_server.commands.witness import witness
 from coldchain_server.founding import Founding, found
 from coldchain_server.home import DEFAULT_SETTINGS, Home
 from coldchain_server.signing.key_files import DEMO, MODERATE
@@ -181,5 +182,5 @@ def demo(directory: Path) -> None:
     run_demo(directory)
 
 
-for group in (feed, release, rollout, keys):
-    main.add_command(group)
+for command in (feed, release, rollout, keys, witness):
+    main.add_command(command)

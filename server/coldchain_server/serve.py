@@ -14,6 +14,7 @@ from coldchain_server.signing.roles import load_state, now_utc
 from coldchain_server.signing.rotation import expiring, renew
 from coldchain_server.web import origin
 from coldchain_server.web.json_log import log_as_json
+from coldchain_server.web.listening import run
 
 _log = logging.getLogger("coldchain.signing")
 LOOK_SECONDS = 60.0
@@ -70,7 +71,7 @@ def serve_origin(
         )
 
     try:
-        origin.run(serving())
+        run(serving())
     except OSError as error:
         raise StorageError(
             f"cannot serve on {host}:{port}: {error.strerror or error}", todo="take another --port"

@@ -7,45 +7,36 @@
     async with running(storage) as origin:                                       # in a program of one's own
         print(origin.url)
 
-On SIGTERM it takes no more connections, closes those that wait, lets the answers in progress end within
-``bounds.shutdown_seconds`` and returns. Several processes may share a port with ``reuse_port``, so that a new version
-takes over while the old one finishes.
-
-aiohttp's own settings are narrowed: 2048 bytes for the request line and for each field, 32 fields, no decompression of
-requests, 15 s of keep-alive (its default is an hour); no access log; no ``Server`` header.
+How it listens, and how it ends on SIGTERM, is :mod:`~coldchain_server.web.listening`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import resource
-import signal
 import ssl
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
 
 from coldchain_server.storage.interface import Storage
 from coldchain_server.web.connection_cap import BOUNDS, Bounds, Connections
 from coldchain_server.web.counters import CONTENT_TYPE, Counters
 from coldchain_server.web.health import Check, Clock, Health, utc_now
-from coldchain_server.web.json_log import foreign_logger
+from coldchain_server.web.listening import (
+    Listening,
+    listening,
+    timed,
+    tls_context,
+    told_to_stop,
+    within_open_files,
+    without_server_name,
+)
 from coldchain_server.web.published_files import PublishedFiles
 from coldchain_server.web.supervision import Job, Supervisor
-
-LINE_BYTES: Final = 2048
-FIELDS: Final = 32
-BACKLOG: Final = 1024
-SPARE_FILES: Final = 128  # open files besides connections: the storage's, the log, the catalogue
-
-_log = logging.getLogger("coldchain.origin")
 
 
 def make_app(
@@ -70,8 +61,8 @@ def make_app(
     counters = counters if counters is not None else Counters()
     files = PublishedFiles(storage, counters, connections)
     health = Health(storage, checks, now)
-    app = web.Application(middlewares=[_timed(connections)] if connections is not None else [])
-    app.on_response_prepare.append(_without_server_name)
+    app = web.Application(middlewares=[timed(connections)] if connections is not None else [])
+    app.on_response_prepare.append(without_server_name)
     pages: list[tuple[str, Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]]] = [
         ("/healthz", health.healthz),
         ("/readyz", health.readyz),
@@ -94,47 +85,15 @@ def _metrics_page(counters: Counters) -> Callable[[web.Request], Coroutine[Any, 
     return page
 
 
-def _timed(connections: Connections) -> Middleware:
-    @web.middleware
-    async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
-        connection = connections.of(request.protocol)
-        if connection is None:
-            return await handler(request)
-        await connection.begin()
-        try:
-            return await handler(request)
-        finally:
-            connection.end()
-
-    return timed
-
-
-async def _without_server_name(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.popall(hdrs.SERVER, None)
-    if response.status == 304:
-        response.headers.popall(hdrs.CONTENT_TYPE, None)
-
-
 async def _expect_nothing(request: web.Request) -> NoReturn:
     raise web.HTTPExpectationFailed(text="this server expects no bodies\n")
 
 
 @dataclass(slots=True)
-class Origin:
+class Origin(Listening):
     """A running origin: where it listens and what it counts."""
 
-    host: str
-    port: int
-    scheme: str
-    counters: Counters
-    connections: Connections
     metrics_port: int | None = None
-
-    @property
-    def url(self) -> str:
-        """The base URL, without a slash at its end."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
 
 
 @contextlib.asynccontextmanager
@@ -153,7 +112,7 @@ async def running(
 ) -> AsyncIterator[Origin]:
     """Serves until the block ends; the arguments are those of :func:`serve`."""
     counters = Counters()
-    connections = Connections(_within_open_files(bounds), counters)
+    connections = Connections(within_open_files(bounds), counters)
     supervisor = Supervisor(background)
 
     async def jobs() -> Iterable[str]:
@@ -161,59 +120,24 @@ async def running(
 
     all_checks = [*checks, jobs]
     app = make_app(storage, counters=counters, connections=connections, checks=all_checks, now=now)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=foreign_logger(),
-        keepalive_timeout=bounds.idle_seconds,
-        lingering_time=1,
-        max_line_size=LINE_BYTES,
-        max_field_size=LINE_BYTES,
-        max_headers=FIELDS,
-        auto_decompress=False,
-        shutdown_timeout=bounds.shutdown_seconds,
-    )
-    await runner.setup()
-    assert runner.server is not None
-    connections.make_handler = runner.server
-    loop = asyncio.get_running_loop()
-    server: asyncio.Server | None = None
     metrics: web.AppRunner | None = None
     try:
-        server = await loop.create_server(
-            connections,
-            host,
-            port,
-            ssl=tls,
-            ssl_handshake_timeout=bounds.handshake_seconds if tls else None,
-            ssl_shutdown_timeout=bounds.handshake_seconds if tls else None,
-            backlog=BACKLOG,
-            reuse_address=True,
-            reuse_port=reuse_port,
-        )
-        connections.start()
-        origin = Origin(host, server.sockets[0].getsockname()[1], "https" if tls else "http", counters, connections)
-        if metrics_port is not None:
-            metrics = web.AppRunner(
-                make_app(storage, counters=counters, checks=all_checks, now=now, metrics=True), access_log=None
-            )
-            await metrics.setup()
-            site = web.TCPSite(metrics, "127.0.0.1", metrics_port)
-            await site.start()
-            origin.metrics_port = metrics.addresses[0][1]
-        supervisor.start()
-        _log.info("listening", extra={"url": origin.url})
-        yield origin
+        async with listening(
+            app, connections, host, port, supervisor=supervisor, tls=tls, reuse_port=reuse_port
+        ) as server:
+            origin = Origin(server.host, server.port, server.scheme, counters, connections)
+            if metrics_port is not None:
+                metrics = web.AppRunner(
+                    make_app(storage, counters=counters, checks=all_checks, now=now, metrics=True), access_log=None
+                )
+                await metrics.setup()
+                site = web.TCPSite(metrics, "127.0.0.1", metrics_port)
+                await site.start()
+                origin.metrics_port = metrics.addresses[0][1]
+            yield origin
     finally:
-        if server is not None:
-            server.close()
-        await supervisor.stop()
-        connections.stop_waiting()
-        await runner.cleanup()
-        connections.stop()
         if metrics is not None:
             await metrics.cleanup()
-        _log.info("stopped")
 
 
 async def serve(
@@ -253,7 +177,7 @@ async def serve(
         OSError: the address cannot be listened on, or the certificate cannot be read.
     """
     stop = stop or asyncio.Event()
-    with _told_to_stop(stop):
+    with told_to_stop(stop):
         async with running(
             storage,
             host,
@@ -269,50 +193,3 @@ async def serve(
             if ready is not None:
                 ready(origin)
             await stop.wait()
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs :func:`serve` on uvloop where it is installed, else on asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
-
-
-def tls_context(cert: Path, key: Path | None = None) -> ssl.SSLContext:
-    """TLS 1.2 and later with this certificate. Raises OSError (ssl.SSLError is one) when it cannot be read."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert, key)
-    return context
-
-
-@contextlib.contextmanager
-def _told_to_stop(stop: asyncio.Event) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for one in signals:
-        loop.add_signal_handler(one, stop.set)
-    try:
-        yield
-    finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
-
-
-def _within_open_files(bounds: Bounds) -> Bounds:
-    """Raises the soft limit of open files as far as it may go, and lowers the cap to what then fits."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = bounds.connections + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return bounds
-    return replace(bounds, connections=max(soft - SPARE_FILES, 16))
