@@ -232,7 +232,7 @@ async def initialise(home: Home) -> None:
 
 async def build_again(home: Home) -> None:
     async with home.catalogue() as catalogue:
-        await build(home, catalogue, origins.keyring(home), channel="stable", now=NOW, pull_feeds=False)
+        await build(home, catalogue, channel="stable", now=NOW, pull_feeds=False)
 
 
 async def approve_again(home: Home) -> None:

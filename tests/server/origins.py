@@ -23,9 +23,11 @@ from coldchain_server.catalogue.interface import Feed
 from coldchain_server.feeds.pull import pull
 from coldchain_server.founding import Founding, found
 from coldchain_server.home import Home
+from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
 from coldchain_server.release.build import Built, build, utc_text
 from coldchain_server.release.bundle_files import load_description
+from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
@@ -76,12 +78,26 @@ async def make(directory: Path, *, regions: str = REGIONS, settings: str = SETTI
 async def build_release(
     home: Home, files: Mapping[str, bytes] | None, channel: str = "stable", now: datetime = NOW
 ) -> Built:
-    """Pulls the feed with new content (None: as it is) and builds."""
+    """Pulls the feed with new content (None: as it is), builds and logs."""
+    built = await only_build(home, files, channel, now)
+    await log_built(home, built.number, channel, now)
+    return built
+
+
+async def only_build(
+    home: Home, files: Mapping[str, bytes] | None, channel: str = "stable", now: datetime = NOW
+) -> Built:
+    """As :func:`build_release`, and does not log."""
     async with home.catalogue() as catalogue:
         if files is not None:
             feed = Feed("acme", "clamav", str(write_feed(home, files)), False)
             await pull(home, catalogue, feed, taken=utc_text(now))
-        return await build(home, catalogue, keyring(home), channel=channel, now=now, pull_feeds=False)
+        return await build(home, catalogue, channel=channel, now=now, pull_feeds=False)
+
+
+async def log_built(home: Home, number: int, channel: str = "stable", now: datetime = NOW) -> Logged:
+    async with home.catalogue() as catalogue:
+        return await log_release(home, catalogue, keyring(home), HttpWitnesses(), channel, number, now=now)
 
 
 async def approve_release(

@@ -21,9 +21,11 @@ from coldchain.install.directory import ClientDirectory
 from coldchain_server.catalogue.interface import Catalogue, Feed
 from coldchain_server.feeds.pull import pull
 from coldchain_server.home import DEFAULT_SETTINGS, Home
+from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
 from coldchain_server.release.build import Built, build, utc_text
 from coldchain_server.release.bundle_files import load_description
+from coldchain_server.release.log import log_release
 from coldchain_server.release.publish import publish
 from coldchain_server.signing.ceremony import hold_ceremony
 from coldchain_server.signing.key_files import DEMO
@@ -94,7 +96,9 @@ class Replay:
                 source = self.lay(part, found)
                 feed = Feed(part.name, part.kind, os.fspath(source), bool(part.bad), "")
                 await pull(self.home, self.catalogue, feed, taken=utc_text(now_utc()))
-        built = await build(self.home, self.catalogue, self.keyring, channel="stable", now=now_utc(), pull_feeds=False)
+        built = await build(self.home, self.catalogue, channel="stable", now=now_utc(), pull_feeds=False)
+        asked = HttpWitnesses()
+        await log_release(self.home, self.catalogue, self.keyring, asked, "stable", built.number, now=now_utc())
         signed, complete = await approve(self.home, self.catalogue, self.keyring, "stable", built.number, now=now_utc())
         assert signed
         assert complete

@@ -100,7 +100,7 @@ async def hold_ceremony(
     *,
     product: str,
     now: datetime,
-    log_name: str,
+    log_name: str = "coldchain-log",
     policy: bytes = NO_WITNESS,
     strength: Strength = MODERATE,
 ) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from coldchain.errors import ColdchainError, DamagedError, ExpiredError, NotInstalledError
 from coldchain.install import trusted
 from coldchain.install.directory import ClientDirectory, Config
-from coldchain.verify import verify_chain
+from coldchain.verify import region_release, verify_chain
 from tests.client.agent.publisher import FIRST
 from tests.client.install.endpoint import Endpoint, installed_endpoint, snapshot
 from tests.client.tuf.repository import Repository, signer
@@ -205,13 +206,16 @@ def test_tidying_keeps_what_the_versions_need_and_follows_nothing(endpoint: Endp
     assert list(directory.signed.iterdir()) == []
 
 
-def test_the_manifest_is_taken_from_the_evidence_when_it_is_the_signed_one(endpoint: Endpoint) -> None:
+def test_the_statement_is_taken_from_the_evidence_when_it_is_the_signed_one(endpoint: Endpoint) -> None:
     directory, name, good = endpoint.directory, endpoint.version.name, evidence_of(endpoint)
     role = trusted.recall(trusted.stored(directory, directory.config()), directory.config()).role("us")
-    digest = role.targets["us/stable/manifest.json"].hashes["sha256"]
-    assert trusted.manifest_of(directory, name, digest) == good["manifest.json"]
-    assert trusted.manifest_of(directory, name, "ab" * 32) is None
-    assert trusted.manifest_of(directory, "1-0000000000000000", digest) is None
+    release = region_release(role, "us", "stable")
+    assert trusted.statement_of(directory, name, release) == {"manifest.json": good["manifest.json"]}
+    other = replace(release, manifest=replace(release.manifest, sha256="ab" * 32))
+    assert trusted.statement_of(directory, name, other) is None
+    assert trusted.statement_of(directory, "1-0000000000000000", release) is None
+    proof = replace(release.manifest, path="us/stable/manifest.tlog-proof")
+    assert trusted.statement_of(directory, name, replace(release, proof=proof)) is None
 
 
 @pytest.mark.parametrize("name", ["metadata", "metadata/roots", "signed"])

@@ -1,0 +1,1 @@
+"""The commands of ``coldchain``, a file for each sort; :mod:`coldchain.cli` puts them together."""

@@ -1,0 +1,54 @@
+"""What every command of ``coldchain`` is made of: a function that finds something out, and how it joins the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol, TypeAlias
+
+from coldchain.canonical import Object
+from coldchain.errors import ColdchainError, UsageError
+from coldchain.install.directory import normal_url
+
+Found: TypeAlias = tuple[Object, str, ColdchainError | None]
+"""What a command found, for ``--json`` and in words for a person, and the error to end with."""
+
+Command: TypeAlias = Callable[[argparse.Namespace], Found]
+
+
+class Add(Protocol):
+    """Adds a command to the command line and returns its parser, for its own arguments. ``--json`` is there already."""
+
+    def __call__(self, name: str, run: Command, help_: str, example: str) -> argparse.ArgumentParser:
+        """``help_`` is one sentence without a full stop, ``example`` a whole command line."""
+
+
+def endpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """The first argument of commands about an endpoint."""
+    parser.add_argument("directory", metavar="DIR", help="the endpoint's directory")
+
+
+def release_number(text: str) -> int:
+    """An argument that is a release's number."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a release number")
+    return int(text)
+
+
+def base_url(text: str) -> str:
+    """An argument that is a base URL or a directory."""
+    try:
+        return normal_url(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.what) from error
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+def time_words(time: datetime | None) -> str:
+    """A time for a person."""
+    return f"{time:%Y-%m-%d %H:%M} UTC" if time else "never"

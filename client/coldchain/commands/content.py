@@ -1,0 +1,119 @@
+"""``coldchain diff`` and ``explain``: what is in an installed set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from coldchain.canonical import Object
+from coldchain.commands.command import Add, Found, endpoint_argument, release_number
+from coldchain.errors import NotInstalledError
+from coldchain.explain import Place, explain
+from coldchain.install import versions
+from coldchain.install.audit import running
+from coldchain.install.compare import SectionDifference, compare
+from coldchain.install.directory import ClientDirectory
+from coldchain.install.versions import Version
+
+
+def add(command: Add) -> None:
+    """Adds these commands."""
+    diff = command(
+        "diff",
+        _diff,
+        "show the records added, removed and changed between two kept releases, by section",
+        "coldchain diff /var/lib/coldchain 41 42",
+    )
+    endpoint_argument(diff)
+    diff.add_argument("old", metavar="M", type=release_number, help="the earlier release")
+    diff.add_argument("new", metavar="N", type=release_number, help="the later release")
+    diff.add_argument(
+        "--names", metavar="K", type=int, default=5, help="show at most K names of each sort a section (default 5)"
+    )
+    about = command(
+        "explain",
+        _explain,
+        "say what a signature looks for and where it stands, or why the region does not have it",
+        "coldchain explain /var/lib/coldchain Acme.Test.Fileinfector-7",
+    )
+    endpoint_argument(about)
+    about.add_argument("name", metavar="NAME", help="as an engine reports it, with or without .UNOFFICIAL")
+
+
+def _diff(options: argparse.Namespace) -> Found:
+    directory = ClientDirectory(Path(options.directory))
+    directory.config()
+    old, new = _installed(directory, options.old), _installed(directory, options.new)
+    found = compare(old, new)
+    data: Object = {"from": old.release, "to": new.release, "sections": [one.as_json() for one in found]}
+    if not found:
+        return data, f"release {old.release} -> {new.release}: no section differs but for the canary", None
+    width = max(len(one.name) for one in found)
+    lines = [f"release {old.release} -> {new.release}: {len(found)} section{'s' * (len(found) > 1)} differ"]
+    for one in found:
+        lines += _section_lines(one, width, options.names)
+    for what in ("added", "removed", "changed"):
+        lines.append(f"{sum(getattr(one, what) for one in found):>8,} {what}")
+    return data, "\n".join(lines), None
+
+
+def _section_lines(found: SectionDifference, width: int, most: int) -> list[str]:
+    note = "" if found.what == "changed" else f"  (section {found.what})"
+    lines = [f"  {found.name:<{width}}  +{found.added:,} -{found.removed:,} ~{found.changed:,}{note}"]
+    for sign, count, names in (
+        ("+", found.added, found.added_names),
+        ("-", found.removed, found.removed_names),
+        ("~", found.changed, found.changed_names),
+    ):
+        lines += [f"      {sign} {name[:200]}" for name in names[:most]]
+        if names and count > most:
+            lines.append(f"      {sign} … {count - min(most, len(names)):,} more")
+    return lines
+
+
+def _installed(directory: ClientDirectory, release: int) -> Version:
+    """The kept version of that number.
+
+    Raises:
+        NotInstalledError: it is not kept here.
+    """
+    kept = versions.installed(directory)
+    for version in kept:
+        if version.release == release:
+            return version
+    here = " and ".join(str(version.release) for version in sorted(kept, key=lambda one: one.release)) or "none"
+    raise NotInstalledError(
+        f"release {release} is not kept here; releases that are: {here}",
+        todo="an endpoint keeps what runs and what ran before it; ask about those",
+    )
+
+
+def _explain(options: argparse.Namespace) -> Found:
+    directory = ClientDirectory(Path(options.directory))
+    directory.config()
+    found = explain(directory, running(directory), options.name)
+    place = f"release {found.release} of region {found.region}"
+    if found.places:
+        lines = [f"{found.name} is in {place}:"]
+        for one in found.places:
+            lines += _place_lines(one)
+        error = None
+    else:
+        lines = [f"{found.name} is not in {place}"] if found.policies else []
+        error = NotInstalledError(
+            f"no signature named {found.name!r} is in {place}",
+            todo="compare the spelling; an engine may report a name of its own or of another vendor",
+        )
+    if found.policies:
+        # The name was left out (or added) on purpose and in public: that is an answer, not a failure.
+        error = None
+        lines += [f"  policy of region {found.region}: {one.action}, because: {one.reason}" for one in found.policies]
+    return found.as_json(), "\n".join(lines), error
+
+
+def _place_lines(place: Place) -> list[str]:
+    lines = [f"  in {place.section}", *[f"    {words}" for words in place.words]]
+    shown = [line if len(line) <= 300 else f"{line[:300]}…" for line in place.line.splitlines()]
+    lines += [f"    | {line}" for line in shown]
+    lines += [f"    sigtool: {line}" for line in (place.sigtool or "").splitlines() if line.strip()]
+    return lines

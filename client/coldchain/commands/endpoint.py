@@ -1,0 +1,214 @@
+"""``coldchain init``, ``update``, ``status``, ``verify``: an endpoint's own life."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from coldchain.bundle.description import check_token
+from coldchain.canonical import Object
+from coldchain.commands.command import Add, Found, base_url, endpoint_argument, time_words, utc_now
+from coldchain.errors import ColdchainError, DamagedError, MalformedError, NotInstalledError, StaleError, UsageError
+from coldchain.evidence import effective_policy
+from coldchain.install import public_log, trusted
+from coldchain.install.audit import audit
+from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
+from coldchain.install.status import Status, status
+from coldchain.limits import LIMITS
+from coldchain.tlog.policy import Policy, parse_policy
+from coldchain.tuf.trusted_set import pinned_root
+
+
+def add(command: Add) -> None:
+    """Adds these commands."""
+    init = command(
+        "init",
+        _init,
+        "pin a root and say which region and channel to follow",
+        "coldchain init /var/lib/coldchain --root root.json --region us --url https://coldchain.example",
+    )
+    endpoint_argument(init)
+    init.add_argument(
+        "--root", required=True, metavar="FILE", help="the publisher's root.json: what everything hangs on"
+    )
+    init.add_argument("--fingerprint", metavar="HEX", help="SHA-256 that FILE must have")
+    init.add_argument("--region", required=True, help="e.g. us")
+    init.add_argument("--policy", metavar="FILE", help="your own log policy, in place of the one that the root carries")
+    init.add_argument("--channel", default="stable", help="stable (default) or early")
+    init.add_argument("--product", default="coldchain", help=argparse.SUPPRESS)
+    init.add_argument(
+        "--url", required=True, action="append", type=base_url, help="base URL or directory; more than one: in order"
+    )
+    change = command(
+        "update",
+        _update,
+        "poll, and fetch, verify and install what is new",
+        "coldchain update /var/lib/coldchain",
+    )
+    endpoint_argument(change)
+    change.add_argument("--url", action="append", type=base_url, help="for this run, instead of the configured ones")
+    change.add_argument("--repair", action="store_true", help="install the release anew from its full bundle")
+    shown = command(
+        "status", _status, "say what runs and how fresh it is", "coldchain status /var/lib/coldchain --json"
+    )
+    endpoint_argument(shown)
+    checked = command(
+        "verify",
+        _verify,
+        "check every installed byte against what is signed, offline",
+        "coldchain verify /var/lib/coldchain",
+    )
+    endpoint_argument(checked)
+
+
+def _init(options: argparse.Namespace) -> Found:
+    directory = ClientDirectory(Path(options.directory))
+    data = read_file(Path(options.root), LIMITS.root_bytes)
+    if data is None:
+        raise UsageError(f"{options.root} is not a readable file", todo="give the root.json you got from the publisher")
+    try:
+        region = check_region(options.region)
+        product, channel = check_token(options.product, "product"), check_token(options.channel, "channel")
+    except MalformedError as error:
+        raise UsageError(error.what) from error
+    fingerprint = hashlib.sha256(data).hexdigest()
+    if options.fingerprint and options.fingerprint.lower().replace(":", "") != fingerprint:
+        raise UsageError(
+            f"{options.root} has the fingerprint {fingerprint}, not the one you gave",
+            todo="do not use this file; get root.json and its fingerprint over two different ways",
+        )
+    own = _own_policy(options.policy) if options.policy else None
+    directory.make()
+    with directory.locked():
+        directory.sweep()
+        try:
+            policy = effective_policy(pinned_root(data), own)
+        except DamagedError as error:
+            raise UsageError(f"{options.root} is not a good root: {error.what}", todo="get it again") from error
+        named = public_log.keep_policy(directory, own) if own is not None else ROOT_POLICY
+        config = Config(product, region, channel, fingerprint, urls(options.url), named)
+        _check_same(directory, config)
+        root = trusted.pin(directory, data)
+        directory.write_config(config)
+    text = (
+        f"{directory.path} follows product {product}, region {region}, channel {channel}\n"
+        f"pinned root: version {root.version}, fingerprint {fingerprint}\n"
+        "  compare the fingerprint with the one the publisher tells you over another way\n"
+        f"public log: {_policy_words(policy)} ({'your own policy' if own is not None else 'as the root says'})\n"
+        f"next: coldchain update {directory.path}"
+    )
+    return {"directory": str(directory.path), "root": fingerprint, "root_version": root.version}, text, None
+
+
+def _own_policy(name: str) -> bytes:
+    data = read_file(Path(name), LIMITS.log_policy_bytes)
+    if data is None:
+        raise UsageError(f"{name} is not a readable file", todo="give a C2SP log policy")
+    try:
+        parse_policy(data)
+    except MalformedError as error:
+        raise UsageError(f"{name}: {error.what}", todo="a policy has log, witness, group and quorum lines") from error
+    return data
+
+
+def _policy_words(policy: Policy) -> str:
+    logs = " or ".join(log.vkey.partition("+")[0] for log in policy.logs)
+    names = policy.witnesses_of(policy.quorum)
+    return f"{logs}; {f'a quorum of {len(names)} witnesses' if names else 'no witness is asked for'}"
+
+
+def _check_same(directory: ClientDirectory, config: Config) -> None:
+    """A directory that holds a set goes on to follow what it followed; new URLs and a new root are in order."""
+    try:
+        old = directory.config()
+    except (NotInstalledError, DamagedError):
+        return
+    followed = (old.product, old.region, old.channel)
+    if followed != (config.product, config.region, config.channel) and directory.current.is_symlink():
+        raise UsageError(
+            f"{directory.path} follows {' '.join(followed)} and holds a set of it",
+            kept="nothing was changed",
+            todo="use another directory",
+        )
+
+
+def _update(options: argparse.Namespace) -> Found:
+    import asyncio
+
+    from coldchain.agent.update import Settings, update
+
+    settings = Settings(
+        urls=urls(options.url) if options.url else None,
+        repair=options.repair,
+        progress=_progress if sys.stderr.isatty() and not options.json else _silent,
+    )
+    done = asyncio.run(update(ClientDirectory(Path(options.directory)), settings))
+    size = f"{done.bytes_down:,} bytes, {done.requests} request{'s' if done.requests != 1 else ''}"
+    if done.action == "current":
+        text = f"current: release {done.release} is the newest ({done.check} check: {size})"
+    else:
+        before = f", was {done.previous}" if done.previous else ""
+        way = "as a delta" if done.way == "delta" else "as the full bundle"
+        text = f"{done.action}: release {done.release}{before}, {way}, every byte as signed ({size})"
+        if done.fallback:
+            text += f"\n  the delta was given up for the full bundle: {done.fallback}"
+        text += f"\n  engines load {Path(options.directory) / 'current'}"
+    return done.as_json(), text, None
+
+
+def _progress(there: int, length: int) -> None:
+    width = 30
+    full = width * there // max(length, 1)
+    end = "\r\x1b[K" if there >= length else ""
+    sys.stderr.write(f"\r[{'#' * full}{'.' * (width - full)}] {there:,} of {length:,} bytes{end}")
+    sys.stderr.flush()
+
+
+def _silent(_there: int, _length: int) -> None:
+    return
+
+
+def _status(options: argparse.Namespace) -> Found:
+    directory = ClientDirectory(Path(options.directory))
+    found = status(directory, utc_now())
+    text = "\n".join(
+        [
+            f"release      {found.release or 'none yet'}"
+            + (f" (before it {found.previous.release}, kept)" if found.previous else ""),
+            f"follows      product {found.config.product}, region {found.config.region}, channel {found.config.channel}",
+            f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
+            f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
+            f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
+            f"engines load {directory.current}",
+        ]
+    )
+    return found.as_json(), text, _status_error(directory, found)
+
+
+def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError | None:
+    kept = f"release {found.release} stays in use"
+    if found.version is None:
+        return NotInstalledError("nothing is installed yet", todo=f"run `coldchain update {directory.path}`")
+    if found.damage:
+        return DamagedError(found.damage, kept=kept, todo=f"run `coldchain update {directory.path} --repair`")
+    if found.stale:
+        what = f"the metadata expired: {time_words(found.good_until)}"
+        return StaleError(what, kept=kept, todo=f"run `coldchain update {directory.path}`; is the clock right?")
+    return None
+
+
+def _verify(options: argparse.Namespace) -> Found:
+    found = audit(ClientDirectory(Path(options.directory)), utc_now())
+    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}" for check in found.checks]
+    lines += [f"note {note}" for note in found.notes]
+    if found.error is None:
+        lines.append(f"release {found.release} is exactly what was signed ({len(found.checks)} checks)")
+    data: Object = {
+        "release": found.release,
+        "ok": found.error is None,
+        "checks": [{"name": check.name, "detail": check.detail, "ok": check.ok} for check in found.checks],
+        "notes": list(found.notes),
+    }
+    return data, "\n".join(lines), found.error
