@@ -15,6 +15,7 @@ from coldchain import cli
 from coldchain.bundle.manifest import Policy
 from coldchain.install.directory import ClientDirectory
 from tests.client.agent.publisher import Publisher
+from tests.client.tlog.memory_log import MemoryLog
 
 HASHES = "".join(f"{n:032x}:{100 + n}:Acme.Test.Hash-{n}\n" for n in range(8))
 ESCAPE = "\x1b]0;owned\x07"
@@ -41,7 +42,7 @@ class Endpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.publisher = Publisher(folder / "publisher", policy=(POLICY,))
+        self.publisher = Publisher(folder / "publisher", policy=(POLICY,), log=MemoryLog())
         self.tree = folder / "tree"
         self.root = folder / "root.json"
         self.root.write_bytes(self.publisher.repository.pinned)

@@ -18,11 +18,13 @@ from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
 from coldchain.bundle.manifest import BundleFacts, Manifest, Policy, RegionFacts
 from coldchain.install import trusted
-from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
+from coldchain.verify import PROOF
 from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encode import encode_delta
 from coldchain_server.web.origin import running
-from tests.client.tuf.repository import Repository, digest
+from tests.client.tlog.memory_log import MemoryLog
+from tests.client.tuf.repository import Repository, digest, sign
 from tests.server.web.published import MemoryStorage
 
 Contents = Mapping[str, bytes]
@@ -36,16 +38,27 @@ def kind_of(name: str) -> tuple[Kind, Engine]:
 
 @dataclass
 class Publisher:
-    """``files`` is the published tree. Releases go to every region alike."""
+    """``files`` is the published tree. Releases go to every region alike.
+
+    With a ``log``, every manifest is logged before it is signed, and the root carries the log's policy.
+    """
 
     folder: Path
     regions: tuple[str, ...] = ("us", "jp")
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     policy: tuple[Policy, ...] = ()
+    log: MemoryLog | None = None
+    previous: str | None = None
     releases: dict[str, dict[int, BundleDescription]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.repository = Repository(regions=self.regions, now=self.now)
+        if self.log is not None:
+            self.repository.root["coldchain"] = {
+                "format": "coldchain-root-1",
+                "log_policy": self.log.policy.splitlines(),
+            }
+            self.repository.files["metadata/1.root.json"] = sign(self.repository.root, self.repository.signers["root"])
         self.content = self.folder / "content"
         self.content.mkdir(parents=True)
 
@@ -91,16 +104,28 @@ class Publisher:
         }
         whole = BundleFacts(digest(b"global"), 1, 1)
         manifest = Manifest(
-            "coldchain", "stable", release, None, "2026-06-01T09:00:00Z", whole, facts, (), "0.1.0"
+            "coldchain", "stable", release, self.previous, "2026-06-01T09:00:00Z", whole, facts, (), "0.1.0"
         ).encode()
+        self.previous = digest(manifest)
+        proof = self.logged(manifest)
         for region, new in described.items():
             earlier = self.releases.setdefault(region, {})
             targets = {"full.ccd": self.encode(None, new), "manifest.json": manifest}
+            targets |= {PROOF: proof} if proof is not None else {}
             targets |= {f"from-{number}.ccd": self.encode(old, new) for number, old in earlier.items()}
             self.sign(region, new, targets)
             earlier[release] = new
         self.repository.set_rollout(release, share, held=held)
         self.repository.publish(*self.regions, "rollout")
+
+    def logged(self, manifest: bytes) -> bytes | None:
+        """The proof of a manifest that goes into the log; None without a log."""
+        self.files[f"manifests/{digest(manifest)}.json"] = manifest
+        if self.log is None:
+            return None
+        proof = self.log.proof(self.log.append(manifest), at=self.now)
+        self.files.update({f"log/{path}": data for path, data in self.log.files.items()})
+        return proof
 
     def sign(self, region: str, new: BundleDescription, targets: Mapping[str, bytes]) -> None:
         """Puts the targets into the tree and into the region's document; the role is not yet published."""
@@ -131,7 +156,8 @@ class Publisher:
         directory.make()
         pinned = self.repository.pinned
         trusted.pin(directory, pinned)
-        directory.write_config(Config("coldchain", region, "stable", hashlib.sha256(pinned).hexdigest(), urls))
+        named = ROOT_POLICY if self.log is not None else ""
+        directory.write_config(Config("coldchain", region, "stable", hashlib.sha256(pinned).hexdigest(), urls, named))
         return directory
 
     def write(self, folder: Path) -> Path:

@@ -52,7 +52,8 @@ def test_what_is_installed_is_what_was_signed(endpoint: Endpoint, monkeypatch: p
     ]  # fmt: skip
     assert all(check.ok and check.detail for check in found.checks)
     assert found.notes[0].startswith("policy of region us: leave-out signature Win.Trojan.Agent-3-0: false positive")
-    assert found.notes[1].startswith("fresh: the metadata in force is good until")
+    assert found.notes[1] == "public log: this endpoint was set up to ask for no evidence"
+    assert found.notes[2].startswith("fresh: the metadata in force is good until")
 
 
 def test_old_is_said_and_is_no_damage(endpoint: Endpoint) -> None:
@@ -62,7 +63,9 @@ def test_old_is_said_and_is_no_damage(endpoint: Endpoint) -> None:
     (endpoint.directory.metadata / "timestamp.json").unlink()
     found = audit(endpoint.directory, endpoint.publisher.now)
     assert found.error is None
-    assert found.notes[-1].startswith("fresh: unknown")
+    assert found.notes[-1].startswith("fresh: the metadata in force is good until")  # the last good check told
+    (endpoint.directory.path / "state.json").unlink()
+    assert audit(endpoint.directory, endpoint.publisher.now).notes[-1].startswith("fresh: unknown")
 
 
 def test_every_file_that_is_changed_cut_or_missing_is_named(endpoint: Endpoint) -> None:

@@ -99,8 +99,10 @@ def test_damaged_metadata_is_no_reason_to_say_nothing(tmp_path: Path, name: str)
     (endpoint.directory.metadata / f"{name}.json").write_bytes(b"{}")
     found = look(endpoint)
     assert found.release == 1
-    assert found.stale
+    assert not found.stale  # the last good check told until when
     assert name in found.rollout
+    (endpoint.directory.path / "state.json").unlink()
+    assert look(endpoint).stale
 
 
 def test_damaged_links(tmp_path: Path) -> None:

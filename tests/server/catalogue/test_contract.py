@@ -15,13 +15,14 @@ from coldchain_server.catalogue.interface import STEPS, Bundle, Catalogue, Feed,
 from tests.server.catalogue.conftest import Open
 
 THEN, LATER = "2026-06-01T12:00:00Z", "2026-06-02T12:00:00Z"
-STATES: tuple[State, ...] = ("built", "approved", "published", "discarded")
+STATES: tuple[State, ...] = ("built", "logged", "approved", "published", "discarded")
 FEED = Feed("acme", "clamav", "/srv/acme", False)
 # The ways from "built" to each state.
 WAYS: dict[State, tuple[State, ...]] = {
     "built": (),
-    "approved": ("approved",),
-    "published": ("approved", "published"),
+    "logged": ("logged",),
+    "approved": ("logged", "approved"),
+    "published": ("logged", "approved", "published"),
     "discarded": ("discarded",),
 }
 
@@ -130,6 +131,25 @@ async def test_a_release_takes_only_the_steps_it_may(catalogue: Catalogue, start
     with pytest.raises(StateError, match=f"release 1 of stable is {start}: it cannot become {target}"):
         await catalogue.set_state("stable", 1, target, LATER)
     assert await catalogue.release("stable", 1) == replace(release(1), state=start)
+
+
+@pytest.mark.parametrize("start", STATES)
+async def test_only_a_release_that_is_built_and_no_more_is_forgotten(catalogue: Catalogue, start: State) -> None:
+    await catalogue.put_release(release(1), bundles(1))
+    for state in WAYS[start]:
+        await catalogue.set_state("stable", 1, state, THEN)
+    if start == "built":
+        await catalogue.forget_release("stable", 1)
+        assert await catalogue.releases("stable") == []
+        assert await catalogue.bundles("stable", 1) == []
+        assert await catalogue.next_number("stable") == 1
+        await catalogue.put_release(release(1), bundles(1))
+        return
+    with pytest.raises(StateError, match=f"is {start}"):
+        await catalogue.forget_release("stable", 1)
+    assert await catalogue.bundles("stable", 1) == bundles(1)
+    with pytest.raises(StateError, match="no release 7"):
+        await catalogue.forget_release("stable", 7)
 
 
 async def test_an_unknown_release_takes_no_step(catalogue: Catalogue) -> None:
