@@ -21,7 +21,7 @@ from typing import Protocol
 from coldchain.agent.transport import Source
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import EvidenceError
-from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence
+from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, refused
 from coldchain.install import public_log, trusted
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.versions import Version
@@ -122,7 +122,8 @@ class LogEvidence:
             tiles = {tile: await self._tile(source, tile) for tile in needed}
             found = {one.path: data for one, data in tiles.values()}
             reader = TileReader(newer.size, newer.root, lambda tile: found.get(tile.path), self.limits)
-            proof[:] = prove_consistency(older.size, newer.size, reader)
+            with refused("the log's tiles"):
+                proof[:] = prove_consistency(older.size, newer.size, reader)
             return b""
 
         await self.first_good(ask)
