@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Iterator
 from functools import cache
@@ -25,20 +26,30 @@ needs_samples = pytest.mark.skipif(not SNAPSHOTS.is_dir(), reason="the real samp
 
 @cache
 def _names(series: str) -> list[str]:
-    with tarfile.open(SAMPLES / "series" / f"{series}.tar.xz", "r|xz") as archive:
-        return sorted({member.name.split("/")[0] for member in archive})
+    manifest = json.loads((SAMPLES / "manifest.json").read_bytes())
+    return sorted(version["version"] for version in manifest["series"][series]["version_list"])
 
 
 def versions(series: str, wanted: int) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """So many versions of a series, evenly spread, the oldest and the newest among them; path -> bytes."""
+    """So many versions of a series, evenly spread, the oldest first and the newest last; path -> bytes. One is the oldest.
+
+    Archives are read from their beginning, and no further than to the last version that is wanted.
+    """
     names = _names(series)
-    chosen = {names[place * (len(names) - 1) // max(wanted - 1, 1)] for place in range(wanted)} | {names[-1]}
-    files: dict[str, dict[str, bytes]] = {}
+    chosen = {names[place * (len(names) - 1) // max(wanted - 1, 1)] for place in range(wanted)}
+    version, files = "", dict[str, bytes]()
     with tarfile.open(SAMPLES / "series" / f"{series}.tar.xz", "r|xz") as archive:
         for member in archive:
-            version, _, path = member.name.partition("/")
-            if member.isfile() and version in chosen:
+            of, _, path = member.name.partition("/")
+            if of != version:
+                if files:
+                    yield version, files
+                version, files = of, {}
+                if of > max(chosen):
+                    return
+            if member.isfile() and of in chosen:
                 opened = archive.extractfile(member)
                 assert opened is not None
-                files.setdefault(version, {})[path] = opened.read()
-    yield from sorted(files.items())
+                files[path] = opened.read()
+    if files:
+        yield version, files

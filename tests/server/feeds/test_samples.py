@@ -33,9 +33,11 @@ reason = "a test"
 """
 NO_DATABASES = (".txt", ".sign", ".cdiff", ".info", "COPYING", "SOURCE_COMMIT")
 REFUSED = {
-    "malformed-real/old_main_tail200.hdb": {"bad-size": 7},
+    "malformed-real/old_main_tail200.hdb": {"bad-size": 7},  # fails the whole set
+    # One line of each for engines up to level 38, gone for many years: all others drop it without a word.
+    **{f"clamav-cvd-cdiff-chain/test-{number}/test.ndb": {"no-engine": 1} for number in range(1, 7)},
 }
-"""Real files that the engine refuses whole, and what is wrong with them."""
+"""Real files that the engine refuses or loads short, and what is wrong with them."""
 
 
 class Store:
@@ -85,9 +87,11 @@ def test_every_file_of_the_snapshots_gets_the_engines_verdict(store: Store) -> N
             continue
         judged += 1
         loaded = load({f"a.{extension}": one.data})
-        assert loaded.failed == bool(file.errors), (one.path, loaded.said)
-        if not file.errors and TYPES[extension].counted:
-            assert loaded.known == file.records, one.path
+        lines = [line for line in one.data.split(b"\n") if line.strip(b"\r") and not line.startswith(b"#")]
+        counted = len(lines) if TYPES[extension].counted else 0
+        assert (loaded.failed or loaded.known < counted) == bool(file.errors), (one.path, loaded.said)
+        if not loaded.failed:
+            assert loaded.known == (file.records if counted else 0) + file.counts.get("duplicate", 0), one.path
     assert judged > 90
 
 
@@ -100,11 +104,11 @@ def test_the_engine_refuses_what_belongs_to_a_container_alone() -> None:
 
 @needs_clamscan
 def test_the_assembled_bundles_of_all_regions_load_whole(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="7 errors"):
+    with pytest.raises(Exception, match="13 errors"):
         store.lint("real", "clamav", read_source(SNAPSHOTS)).require(skip_bad=False)
     report = store.lint("real", "clamav", read_source(SNAPSHOTS), skip_bad=True)
     report.require(skip_bad=True)
-    assert (report.skipped, report.reasons) == (7, {"bad-size": 7})
+    assert (report.skipped, report.reasons) == (13, {"bad-size": 7, "no-engine": 6})
     regions = load_regions(DEFAULT + POLICY)
     counts = {}
     for region in ("us", "jp", "row"):
@@ -130,7 +134,11 @@ def test_the_assembled_bundles_of_all_regions_load_whole(store: Store, tmp_path:
 
 @needs_clamscan
 def test_twinclams_and_the_line_that_vanishes(store: Store, tmp_path: Path) -> None:
-    for version, files in versions("twinclams-ldb", 6):
+    twinclams(4, store, tmp_path)
+
+
+def twinclams(wanted: int, store: Store, tmp_path: Path) -> None:
+    for version, files in versions("twinclams-ldb", wanted):
         sources = [SourceFile(path, data) for path, data in files.items()]
         strict = store.lint("twin", "clamav", sources)
         for finding in strict.errors:
@@ -144,20 +152,23 @@ def test_twinclams_and_the_line_that_vanishes(store: Store, tmp_path: Path) -> N
         assert loaded.known == expected > 0, (version, loaded.said)
         whole = load({Path(name).name: data for name, data in files.items() if name.endswith(".ldb")})
         records = sum(one.records for one in report.sections if one.name.endswith(".ldb"))
-        lines = [
-            set(data.replace(b"\r", b"").split(b"\n")) - {b""} for name, data in files.items() if name.endswith(".ldb")
-        ]
-        assert report.skipped == len(strict.errors) == sum(map(len, lines)) - records
-        assert whole.failed or whole.known <= sum(map(len, lines))
+        texts = [data.replace(b"\r", b"") for name, data in files.items() if name.endswith(".ldb")]
+        lines = [[line for line in text.split(b"\n") if line and not line.startswith(b"#")] for text in texts]
+        # The engine counts a repeated line again; what it is short of is what we refuse.
+        assert whole.known == sum(map(len, lines)) - len(strict.errors), (version, whole.said)
+        assert report.skipped == len(strict.errors) == sum(len(set(one)) for one in lines) - records
 
 
 def series(name: str, wanted: int, store: Store) -> None:
     for version, files in versions(name, wanted):
         sources = [SourceFile(path, data) for path, data in files.items()]
-        report = store.lint("real", SERIES[name], sources)
-        assert report.errors == [], (version, [str(one) for one in report.errors[:5]])
-        report.require(skip_bad=False)
+        skip = SERIES[name] == "indicators"  # maltrail's lists hold some expressions and names that are no ASCII
+        report = store.lint("real", SERIES[name], sources, skip_bad=skip)
+        assert skip or report.errors == [], (version, [str(one) for one in report.errors[:5]])
+        assert set(report.reasons) <= {"not-ascii", "not-an-indicator"}, report.reasons
+        assert report.skipped * 5_000 <= report.records, (report.skipped, report.records)
         if SERIES[name] != "list":
+            report.require(skip_bad=False)
             assert all(file.records for file in report.files), version
         for section in report.sections:
             if section.engine == "yara":
@@ -165,23 +176,16 @@ def series(name: str, wanted: int, store: Store) -> None:
                 assert len(list(rules)) == section.records
 
 
-QUICK = {"eset-iocs": 2, "threatfox-ips-daily": 3, "maltrail-iocs": 1, "reversinglabs-yara": 1}
-
-
-@pytest.mark.parametrize("name", sorted(QUICK))
-def test_versions_of_the_series_pass(name: str, store: Store) -> None:
-    series(name, QUICK[name], store)
-
-
-def test_the_newest_yara_of_certgraveyard_passes(store: Store) -> None:
-    _, files = list(versions("certgraveyard-yara", 1))[-1]
-    chosen = [SourceFile(path, data) for path, data in sorted(files.items())[::40]]
-    assert store.lint("real", "yara", chosen).errors == []
+@pytest.mark.parametrize("name", sorted(set(SERIES) - {"twinclams-ldb", "certgraveyard-yara"}))
+def test_the_first_version_of_each_series_passes(name: str, store: Store) -> None:
+    series(name, 1, store)
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", sorted(SERIES))
-def test_many_versions_of_the_series_pass(name: str, store: Store) -> None:
-    if name != "twinclams-ldb":
-        series(name, 8, store)
+def test_versions_of_each_series_pass_to_the_newest(name: str, store: Store, tmp_path: Path) -> None:
+    if name == "twinclams-ldb":
+        twinclams(40, store, tmp_path)
+    else:
+        series(name, 4, store)
