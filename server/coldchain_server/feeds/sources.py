@@ -64,7 +64,9 @@ def _directory(root: Path, limits: FeedLimits) -> Iterator[SourceFile]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    inside = root.resolve()
+    inside = os.path.realpath(
+        root
+    )  # not Path.resolve, which raises RuntimeError for links in a circle before Python 3.13
     for directory, subdirectories, names in os.walk(root, onerror=_unreadable):
         subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
         for name in subdirectories:
@@ -74,7 +76,7 @@ def _walk(root: Path) -> Iterator[Path]:
             file = Path(directory, name)
             if name.startswith("."):
                 continue
-            if file.is_symlink() and not file.resolve().is_relative_to(inside):
+            if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(inside):
                 raise LintError(f"{name}: a symbolic link that leads out of the feed")
             if not file.is_file():
                 raise LintError(f"{name}: neither a file nor a directory")
