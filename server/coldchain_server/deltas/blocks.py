@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from coldchain.bundle import address_lines, hash_lines
-from coldchain.bundle.delta import ADDRESSES, HASHES, TEXT
+from coldchain.bundle.delta import ADDRESSES, EDITED, HASHES, TEXT
 from coldchain.bundle.hash_lines import AS_STORED, BARE, BY_NUMBER, BY_TEMPLATE, OTHERS
 from coldchain.bundle.rice import encode_ascending, encode_gaps
 from coldchain.bundle.text_lines import FRONT, NO_REFERENCE, OLD_CONTENT, REMOVED_LINES, REVERSED, WINDOW, front
 from coldchain.bundle.varint import encode_varints, put_varint, zigzag
+from coldchain_server.deltas.edits import encode_edits, find_edits
 from coldchain_server.deltas.pack import WINDOW_BYTES, column, plain_column
 from coldchain_server.deltas.windows import Window
 
 Segments = list[list[bytes]]
 References = dict[int, bytes]
 LARGE = 512 * 1024
+MANY = 8192
 
 _RULES: tuple[tuple[int, Callable[[bytes], object]], ...] = (
     (HASHES, hash_lines.LINE.match),
@@ -37,34 +39,56 @@ def schema_of(lines: list[bytes]) -> int:
     return TEXT
 
 
-def encode_block(segments: Segments, references: References, window: Window | None = None) -> bytes:
+def encode_block(
+    segments: Segments,
+    references: References,
+    window: Window | None = None,
+    model_bytes: int = 0,
+    removed: Segments | None = None,
+) -> bytes:
     """Schema and columns of a block.
 
     Args:
         segments: per section its added records, in order.
         references: the content a text column may refer to, by mode; an absent mode is not tried.
         window: the window whose content stands among the references.
+        model_bytes: the longest text that may be coded by the text model.
+        removed: per section its removed records, where added ones may be edits of them.
     """
+    candidates = [_unedited(segments, references, window, model_bytes)]
+    if removed and any(removed):
+        found = [find_edits(gone, added) for gone, added in zip(removed, segments, strict=True)]
+        if any(edits for edits, _ in found):
+            rest = [lines for _, lines in found]
+            body = bytes([EDITED]) + encode_edits([edits for edits, _ in found])
+            candidates.append(body + (_unedited(rest, references, window, model_bytes) if any(rest) else b""))
+    return min(candidates, key=len)
+
+
+def _unedited(segments: Segments, references: References, window: Window | None, model_bytes: int) -> bytes:
     flat = [line for segment in segments for line in segment]
-    best = min(_texts(segments, references, window), key=len)
     candidates: list[Iterator[bytes]] = []
     if any(hash_lines.LINE.match(line) for line in flat[:4096]):
-        candidates.append(_hashes(segments, references))
+        candidates.append(_hashes(segments, references, model_bytes))
     if any(hash_lines.HEX.match(line) for line in flat[:4096]):
-        candidates.append(_bare_hashes(segments, references))
+        candidates.append(_bare_hashes(segments, references, model_bytes))
     if any(address_lines.LINE.match(line) for line in flat[:4096]):
-        candidates.append(_addresses(segments, references))
-    for found in candidates:
-        best = min([best, *found], key=len)
-    return best
+        candidates.append(_addresses(segments, references, model_bytes))
+    # Text coders take seconds for a large block, and never come near where lines are hashes.
+    if len(flat) <= MANY or schema_of(flat) != HASHES:
+        candidates.append(_texts(segments, references, window, model_bytes))
+    found = [body for forms in candidates for body in forms]
+    return min(found or _texts(segments, references, window, model_bytes), key=len)
 
 
-def _texts(segments: Segments, references: References, window: Window | None) -> Iterator[bytes]:
-    for body in text_forms(segments, references, window):
+def _texts(segments: Segments, references: References, window: Window | None, model_bytes: int) -> Iterator[bytes]:
+    for body in text_forms(segments, references, window, model_bytes):
         yield bytes([TEXT]) + body
 
 
-def text_forms(segments: Segments, references: References, window: Window | None = None) -> Iterator[bytes]:
+def text_forms(
+    segments: Segments, references: References, window: Window | None = None, model_bytes: int = 0
+) -> Iterator[bytes]:
     """Text lines in every form worth trying."""
     flat = [line for segment in segments for line in segment]
     joined = b"\n".join(flat)
@@ -74,7 +98,7 @@ def text_forms(segments: Segments, references: References, window: Window | None
         if len(content) >= 8 and len(content) + len(joined) <= WINDOW_BYTES:
             modes.append((mode, window.head if window and mode == WINDOW else b"", content))
     for mode, head, content in modes:
-        yield bytes([mode << 2]) + head + column(joined, content)
+        yield bytes([mode << 2]) + head + column(joined, content, model_bytes)
     if len(flat) < 4:
         return
     arrangements = [(FRONT, flat)]
@@ -90,12 +114,13 @@ def text_forms(segments: Segments, references: References, window: Window | None
                 yield bytes([mode << 2 | form]) + shared + head + column(rest, content)
 
 
-def _smallest_text(segments: Segments, references: References) -> bytes:
-    return min(text_forms(segments, {mode: text for mode, text in references.items() if mode != WINDOW}), key=len)
+def _smallest_text(segments: Segments, references: References, model_bytes: int) -> bytes:
+    without = {mode: text for mode, text in references.items() if mode != WINDOW}
+    return min(text_forms(segments, without, None, model_bytes), key=len)
 
 
 def _split(
-    segments: Segments, fits: Callable[[bytes], object], references: References
+    segments: Segments, fits: Callable[[bytes], object], references: References, model_bytes: int
 ) -> tuple[Segments, bytes, list[list[bytes]]]:
     """Fitting lines, the part that carries the others (empty when there are none), the others."""
     inside = [[line for line in segment if fits(line)] for segment in segments]
@@ -103,7 +128,7 @@ def _split(
     if not any(outside):
         return inside, b"", outside
     counts = encode_varints([len(lines) for lines in outside])
-    return inside, counts + _smallest_text(outside, references), outside
+    return inside, counts + _smallest_text(outside, references, model_bytes), outside
 
 
 # -- hashes ----------------------------------------------------------------------------------------------------------
@@ -117,13 +142,13 @@ def _commonest_width(flat: list[bytes], parts: int) -> int:
     return max((32, 40, 64), key=widths.count)
 
 
-def _hashes(segments: Segments, references: References) -> Iterator[bytes]:
+def _hashes(segments: Segments, references: References, model_bytes: int = 0) -> Iterator[bytes]:
     flat = [line for segment in segments for line in segment]
     width = _commonest_width(flat, 3)
     cache: dict[bytes, _Parsed | None] = {}
     for line in flat:
         cache[line] = _parse_hash(line, width)
-    inside, others, _ = _split(segments, cache.get, references)
+    inside, others, _ = _split(segments, cache.get, references, model_bytes)
     if not any(inside):
         return
     size = width // 2
@@ -199,11 +224,11 @@ def _planes(values: list[int], count: int) -> bytes:
     return out
 
 
-def _bare_hashes(segments: Segments, references: References) -> Iterator[bytes]:
+def _bare_hashes(segments: Segments, references: References, model_bytes: int = 0) -> Iterator[bytes]:
     flat = [line for segment in segments for line in segment]
     width = _commonest_width(flat, 1)
     inside, others, _ = _split(
-        segments, lambda line: len(line) == width and hash_lines.HEX.match(line) is not None, references
+        segments, lambda line: len(line) == width and hash_lines.HEX.match(line) is not None, references, model_bytes
     )
     if not any(inside):
         return
@@ -215,12 +240,12 @@ def _bare_hashes(segments: Segments, references: References) -> Iterator[bytes]:
 # -- addresses -------------------------------------------------------------------------------------------------------
 
 
-def _addresses(segments: Segments, references: References) -> Iterator[bytes]:
+def _addresses(segments: Segments, references: References, model_bytes: int = 0) -> Iterator[bytes]:
     parsed: dict[bytes, tuple[int, int, bytes] | None] = {}
     for segment in segments:
         for line in segment:
             parsed[line] = address_lines.parse_address(line)
-    inside, texts, _ = _split(segments, lambda line: parsed[line] is not None, references)
+    inside, texts, _ = _split(segments, lambda line: parsed[line] is not None, references, model_bytes)
     gaps: list[int] = []
     ports: list[int] = []
     tails: dict[bytes, int] = {}

@@ -33,7 +33,7 @@ from coldchain.bundle.varint import put_varint, zigzag
 from coldchain.errors import StateError
 from coldchain_server.deltas.blocks import References, encode_block, schema_of
 from coldchain_server.deltas.changes import BundleChange, ContentStore
-from coldchain_server.deltas.pack import column
+from coldchain_server.deltas.pack import column, model_budget
 from coldchain_server.deltas.pieces import NewPiece, cut, encode_group, group
 from coldchain_server.deltas.windows import Window, Windows
 
@@ -41,6 +41,7 @@ BLOCK_RECORDS = 32_768
 BLOCK_BYTES = 2 << 20
 SHARED_OLD_BYTES = 3 << 20
 WINDOWED_BYTES = 256 * 1024
+EDITED_BYTES = 4 << 20
 Pair = tuple[Section | None, Section | None]
 
 
@@ -62,14 +63,17 @@ def encode_delta(change: BundleChange, content: ContentStore, out: BinaryIO) -> 
         StateError: the change goes between different products, regions or channels, or not forward.
     """
     pairs = [pair for pair in change.pairs() if _name(pair) not in CANARIES]
-    header = column(_header(change, pairs), names_of(change.old))
+    model_bytes = model_budget(len(change.new.sections), change.new.total_bytes)
+    header = column(_header(change, pairs), names_of(change.old), model_bytes)
     removed = _removed(change, pairs)
     length = bytearray()
     put_varint(length, len(removed))
     out.write(MAGIC + header + length + removed)
     windows = Windows(change.old, content)
-    blocks = sum(_write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content, windows))
-    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows))
+    blocks = sum(
+        _write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content, windows, model_bytes)
+    )
+    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows, model_bytes))
     head = len(MAGIC) + len(header) + len(length)
     return DeltaStats(head + len(removed) + blocks + files, head, len(removed), blocks, files)
 
@@ -227,7 +231,7 @@ def _lines_of(content: ContentStore, section: Section) -> Iterator[list[bytes]]:
 
 
 def _blocks(
-    change: BundleChange, pairs: list[Pair], content: ContentStore, windows: Windows
+    change: BundleChange, pairs: list[Pair], content: ContentStore, windows: Windows, model_bytes: int
 ) -> Iterator[tuple[int, bytes]]:
     gathered: list[_Part] = []
     schema = count = size = old_size = 0
@@ -237,7 +241,7 @@ def _blocks(
         part_old = part.old.bytes if part.old else 0
         full = count + len(part.lines) > BLOCK_RECORDS or size + part_size > BLOCK_BYTES
         if gathered and (full or part_schema != schema or old_size + part_old > SHARED_OLD_BYTES):
-            yield count, encode_block([p.lines for p in gathered], *_references(gathered, schema, content, windows))
+            yield count, _block(gathered, schema, content, windows, model_bytes)
             gathered, count, size, old_size = [], 0, 0, 0
         if gathered and gathered[-1].name == part.name:
             gathered[-1].lines = gathered[-1].lines + part.lines
@@ -249,7 +253,14 @@ def _blocks(
         size += part_size
         old_size += part_old
     if gathered:
-        yield count, encode_block([p.lines for p in gathered], *_references(gathered, schema, content, windows))
+        yield count, _block(gathered, schema, content, windows, model_bytes)
+
+
+def _block(parts: list[_Part], schema: int, content: ContentStore, windows: Windows, model_bytes: int) -> bytes:
+    references, window = _references(parts, schema, content, windows)
+    few = sum(len(line) for part in parts for line in part.removed) <= EDITED_BYTES
+    removed = [part.removed for part in parts] if few else None
+    return encode_block([part.lines for part in parts], references, window, model_bytes, removed)
 
 
 def _references(
@@ -272,9 +283,9 @@ def _references(
 # -- file sections ---------------------------------------------------------------------------------------------------
 
 
-def _groups(pairs: list[Pair], content: ContentStore, windows: Windows) -> Iterator[bytes]:
+def _groups(pairs: list[Pair], content: ContentStore, windows: Windows, model_bytes: int) -> Iterator[bytes]:
     for pieces in group(_pieces(pairs, content)):
-        yield encode_group(pieces, windows.near("file", [piece.name for piece in pieces]))
+        yield encode_group(pieces, windows.near("file", [piece.name for piece in pieces]), model_bytes)
 
 
 def _pieces(pairs: list[Pair], content: ContentStore) -> Iterator[NewPiece]:
