@@ -10,8 +10,18 @@ from collections.abc import Callable, Iterator
 
 from coldchain.bundle import address_lines, hash_lines
 from coldchain.bundle.delta import ADDRESSES, EDITED, HASHES, TEXT
-from coldchain.bundle.hash_lines import AS_STORED, BARE, BY_NUMBER, BY_TEMPLATE, OTHERS
-from coldchain.bundle.rice import encode_ascending, encode_gaps
+from coldchain.bundle.hash_lines import (
+    ANY_SIZE,
+    BARE,
+    BY_HASH,
+    BY_NUMBER,
+    BY_TEMPLATE,
+    OTHERS,
+    SIZE_FIRST,
+    TOPS,
+    WIDTHS,
+)
+from coldchain.bundle.rice import encode_gaps
 from coldchain.bundle.text_lines import FRONT, NO_REFERENCE, OLD_CONTENT, REMOVED_LINES, REVERSED, WINDOW, front
 from coldchain.bundle.varint import encode_varints, put_varint, zigzag
 from coldchain_server.deltas.edits import encode_edits, find_edits
@@ -25,6 +35,7 @@ MANY = 8192
 
 _RULES: tuple[tuple[int, Callable[[bytes], object]], ...] = (
     (HASHES, hash_lines.LINE.match),
+    (HASHES, hash_lines.SIZE_FIRST_LINE.match),
     (HASHES, hash_lines.HEX.match),
     (ADDRESSES, address_lines.LINE.match),
 )
@@ -70,6 +81,8 @@ def _unedited(segments: Segments, references: References, window: Window | None,
     candidates: list[Iterator[bytes]] = []
     if any(hash_lines.LINE.match(line) for line in flat[:4096]):
         candidates.append(_hashes(segments, references, model_bytes))
+    if any(hash_lines.SIZE_FIRST_LINE.match(line) for line in flat[:4096]):
+        candidates.append(_hashes(segments, references, model_bytes, SIZE_FIRST))
     if any(hash_lines.HEX.match(line) for line in flat[:4096]):
         candidates.append(_bare_hashes(segments, references, model_bytes))
     if any(address_lines.LINE.match(line) for line in flat[:4096]):
@@ -137,60 +150,93 @@ _Parsed = tuple[bytes, int, bytes, list[int]]
 """Hash, size, name template, numbers of the name."""
 
 
-def _commonest_width(flat: list[bytes], parts: int) -> int:
-    widths = [line.find(b":") if parts > 1 else len(line) for line in flat]
-    return max((32, 40, 64), key=widths.count)
+def _widths(found: list[list[int]]) -> list[int]:
+    """Each segment's commonest width of a hash in bytes."""
+    return [max((16, 20, 32), key=widths.count) for widths in found]
 
 
-def _hashes(segments: Segments, references: References, model_bytes: int = 0) -> Iterator[bytes]:
-    flat = [line for segment in segments for line in segment]
-    width = _commonest_width(flat, 3)
-    cache: dict[bytes, _Parsed | None] = {}
-    for line in flat:
-        cache[line] = _parse_hash(line, width)
-    inside, others, _ = _split(segments, cache.get, references, model_bytes)
-    if not any(inside):
+def _hashes(segments: Segments, references: References, model_bytes: int = 0, size_first: int = 0) -> Iterator[bytes]:
+    parsed: dict[bytes, _Parsed | None] = {}
+    for segment in segments:
+        for line in segment:
+            parsed[line] = _parse_hash(line, size_first)
+    widths = _widths([[len(p[0]) for line in segment if (p := parsed[line])] for segment in segments])
+    kept: Segments = []
+    for segment, width in zip(segments, widths, strict=True):
+        kept.append([line for line in segment if (p := parsed[line]) and len(p[0]) == width])
+    others = _others(segments, kept, references, model_bytes)
+    if not any(kept):
         return
-    size = width // 2
-    parsed: list[list[_Parsed]] = [[p for line in segment if (p := cache[line])] for segment in inside]
-    for order in (AS_STORED, BY_TEMPLATE, BY_NUMBER):
-        records = _ordered(parsed, order)
-        flags = order | (OTHERS if others else 0)
-        head = bytes([HASHES, flags, size]) + others
-        tops = order == AS_STORED and len(segments) == 1
-        yield head + _hash_columns([r[0] for r in records], tops) + _name_columns(records, order)
+    records = [[p for line in segment if (p := parsed[line])] for segment in kept]
+    for order in (BY_HASH, BY_TEMPLATE, BY_NUMBER):
+        ordered = [_ordered(segment, order) for segment in records]
+        flat = [record for segment in ordered for record in segment]
+        names = _name_columns(flat, order)
+        for head, columns in _hash_columns([[r[0] for r in segment] for segment in ordered], widths, order == BY_HASH):
+            yield (
+                bytes([HASHES, order | size_first | head[0] | (OTHERS if others else 0)])
+                + head[1:]
+                + others
+                + (columns + names)
+            )
 
 
-def _parse_hash(line: bytes, width: int) -> _Parsed | None:
-    found = hash_lines.LINE.match(line)
-    if not found or len(found[1]) != width:
+def _others(segments: Segments, kept: Segments, references: References, model_bytes: int) -> bytes:
+    """The part that carries the lines that are not kept; empty when there are none."""
+    outside = [
+        [line for line in segment if line not in inside]
+        for segment, inside in zip(segments, map(set, kept), strict=True)
+    ]
+    if not any(outside):
+        return b""
+    return encode_varints([len(lines) for lines in outside]) + _smallest_text(outside, references, model_bytes)
+
+
+def _parse_hash(line: bytes, size_first: int) -> _Parsed | None:
+    found = (hash_lines.SIZE_FIRST_LINE if size_first else hash_lines.LINE).match(line)
+    if not found:
         return None
     name, numbers = hash_lines.template(found[3])
-    return bytes.fromhex(found[1].decode()), int(found[2]), name, numbers
+    digest, size = (found[2], found[1]) if size_first else (found[1], found[2])
+    return bytes.fromhex(digest.decode()), ANY_SIZE if size == b"*" else int(size), name, numbers
 
 
-def _ordered(parsed: list[list[_Parsed]], order: int) -> list[_Parsed]:
+def _ordered(segment: list[_Parsed], order: int) -> list[_Parsed]:
     if order == BY_TEMPLATE:
-        rank: dict[bytes, int] = {}
         tally: dict[bytes, int] = {}
-        for segment in parsed:
-            for record in segment:
-                tally[record[2]] = tally.get(record[2], 0) + 1
-        for name in sorted(tally, key=lambda name: (-tally[name], name)):
-            rank[name] = len(rank)
-        return [r for segment in parsed for r in sorted(segment, key=lambda r: (rank[r[2]], r[3], r[0]))]
+        for record in segment:
+            tally[record[2]] = tally.get(record[2], 0) + 1
+        names = sorted(tally, key=lambda name: (-tally[name], name))
+        rank = {name: place for place, name in enumerate(names)}
+        return sorted(segment, key=lambda r: (rank[r[2]], r[3], r[0]))
     if order == BY_NUMBER:
-        return [r for segment in parsed for r in sorted(segment, key=lambda r: (r[3], r[2], r[0]))]
-    return [r for segment in parsed for r in segment]
+        return sorted(segment, key=lambda r: (r[3], r[2], r[0]))
+    return sorted(segment)
 
 
-def _hash_columns(hashes: list[bytes], tops: bool) -> bytes:
-    if not tops:
-        return plain_column(b"".join(hashes))
-    gaps = encode_ascending([int.from_bytes(digest[:4], "big") for digest in hashes], strict=False)
+def _hash_columns(segments: list[list[bytes]], widths: list[int], by_hash: bool) -> Iterator[tuple[bytes, bytes]]:
+    """(flags and widths, columns) of the hashes: plain, and with tops where they ascend."""
+    same = len(set(widths)) == 1
+    written = bytes(widths[:1] if same else widths)
+    flags = 0 if same else WIDTHS
+    hashes = [digest for segment in segments for digest in segment]
+    yield bytes([flags]) + written, plain_column(b"".join(hashes))
+    if not by_hash:
+        return
+    gaps: list[int] = []
+    for segment in segments:
+        last = 0
+        for digest in segment:
+            top = int.from_bytes(digest[:4], "big")
+            gaps.append(top - last)
+            last = top
+    packed = encode_gaps(gaps)
     out = bytearray()
-    put_varint(out, len(gaps))
-    return bytes(out) + gaps + plain_column(b"".join(digest[4:] for digest in hashes))
+    put_varint(out, len(packed))
+    yield (
+        bytes([flags | TOPS]) + written,
+        bytes(out) + packed + plain_column(b"".join([digest[4:] for digest in hashes])),
+    )
 
 
 def _name_columns(records: list[_Parsed], order: int) -> bytes:
@@ -225,16 +271,15 @@ def _planes(values: list[int], count: int) -> bytes:
 
 
 def _bare_hashes(segments: Segments, references: References, model_bytes: int = 0) -> Iterator[bytes]:
-    flat = [line for segment in segments for line in segment]
-    width = _commonest_width(flat, 1)
-    inside, others, _ = _split(
-        segments, lambda line: len(line) == width and hash_lines.HEX.match(line) is not None, references, model_bytes
-    )
-    if not any(inside):
+    bare = [[line for line in segment if hash_lines.HEX.match(line)] for segment in segments]
+    widths = _widths([[len(line) // 2 for line in segment] for segment in bare])
+    kept = [[line for line in lines if len(line) == 2 * width] for lines, width in zip(bare, widths, strict=True)]
+    if not any(kept):
         return
-    hashes = [bytes.fromhex(line.decode()) for segment in inside for line in segment]
-    head = bytes([HASHES, AS_STORED | BARE | (OTHERS if others else 0), width // 2]) + others
-    yield head + _hash_columns(hashes, len(segments) == 1)
+    others = _others(segments, kept, references, model_bytes)
+    hashes = [[bytes.fromhex(line.decode()) for line in lines] for lines in kept]
+    for head, columns in _hash_columns(hashes, widths, True):
+        yield bytes([HASHES, BY_HASH | BARE | head[0] | (OTHERS if others else 0)]) + head[1:] + others + columns
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
