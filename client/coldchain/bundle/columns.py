@@ -8,8 +8,8 @@ One column is ``varint(length * 4 + coder)``, for coders other than *plain* ``va
     3  model   of a column of at most 4096 bytes: the text model (:mod:`coldchain.bundle.text_model`), strong on little text
        bz2     of a longer one: one bzip2 stream, strong on much text
 
-The dictionary of every zstd column is ``COMMON_TEXT`` (:mod:`coldchain.bundle.common_text`) and after it the column's *reference*, where
-the block has one. The model refers to the same.
+The dictionary of every zstd column is ``COMMON_TEXT`` (:mod:`coldchain.bundle.common_text`) and after it the column's *reference*,
+where the block has one. The model refers to the same.
 
 Worked example: ``abc`` plain is ``0c 61 62 63``.
 

@@ -34,7 +34,7 @@ COMMON_TEXT: Final = b"""\
  * ARISING IN ANY WAY OUT OF THE USE OF THIS SOFTWARE, EVEN IF ADVISED OF THE
  * POSSIBILITY OF SUCH DAMAGE.
  */
-// This program is free software: you can redistribute it and/or modify it under the terms of the GNU General Public License as published
+// This program is free software: you can redistribute it and/or modify it under the terms of the GNU General Public License
 // Licensed under the Apache License, Version 2.0. Permission is hereby granted, free of charge, to any person obtaining a copy
 ClamAV-VDB: Jan 2026 00-00 +0000:1:builder
 DSIG:
@@ -59,7 +59,7 @@ rule Win32_Ransomware_
         hash = "
         license = "
         malware_family = "
-        severity = 
+        severity = 1
     strings:
         $mz = { 4D 5A }
         $s1 = "kernel32.dll" ascii wide nocase fullword

@@ -9,8 +9,8 @@ The file (numbers are varints, *columns* as in :mod:`coldchain.bundle.columns`):
     groups                       length, then changed and added file sections (:mod:`coldchain.bundle.file_pieces`) in name order
 
 *Block*: ``records, length``, then ``schema`` (0 text, 1 hashes, 2 addresses) and its columns; or 3, edited lines
-(:mod:`coldchain.bundle.edited_lines`), and after them, for the lines that are not, another schema and its columns. A block goes on from section to
-section, so that a release that changes three lines in each of ten lists spends one block.
+(:mod:`coldchain.bundle.edited_lines`), and after them, for the lines that are not, another schema and its columns. A block goes on
+from section to section, so that a release that changes three lines in each of ten lists spends one block.
 
 Worked example, release 42 -> 43 of ``ex`` (region us) with one set ``l`` (lines a, c): b added, nothing removed::
 

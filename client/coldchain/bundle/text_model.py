@@ -4,21 +4,22 @@ What a daily delta adds is often some hundred bytes: domains, an edited rule, a 
 anything; a model that has read the old content knows the letters to expect. It costs about 0.1 ms a byte, so a column of at most
 ``Limits.model_bytes`` may be coded so.
 
-**Prime**: ``COMMON_TEXT``, then the column's reference; of a reference longer than :data:`PRIME_BYTES` its 16 pieces of 2 KiB that begin at
-``i * (length - 2048) // 15``.
+**Prime**: ``COMMON_TEXT``, then the column's reference; of a reference longer than :data:`PRIME_BYTES` its 16 pieces of 2 KiB that
+begin at ``i * (length - 2048) // 15``.
 
-**Counts**: for each *context*, the last n bytes before the next one (n from 4 to 0; text begins after a virtual LF), how often each byte
-followed it: in the prime, where its occurrences are found from the left and do not overlap, and :data:`STEP` more for each time in the
-column so far.
+**Counts**: for each *context*, the last n bytes before the next one (n from 4 to 0; the column begins after a virtual LF), how often
+each byte followed it: in the prime, where its occurrences are found from the left and do not overlap, and :data:`STEP` more for each
+time in the column since the context was first asked for.
 
-**Weights** of the 256 bytes, in integers: ``w = 2**40``; then for n = 4, 3, 2, 1, 0, where the context was followed by anything, with N the
-sum and D the number of its counts: ``q = w // (N + 4 * D)``, each byte with count c gets ``c * q``, and ``w = 4 * D * q``. At the end every
-byte gets ``(w >> 8) + 1``.
+**Weights** of the 256 bytes, in integers: ``w = 2**40``; then for n = 4, 3, 2, 1, 0, where the context was followed by anything, with N
+the sum and D the number of its counts: ``q = w // (N + 4 * D)``, each byte with count c gets ``c * q``, and ``w = 4 * D * q``. At the
+end every byte gets ``(w >> 8) + 1``.
 
 **Coder**: a range of 2**64 divided by the sum of weights, in order of byte values; while the range is below 2**48 both it and the code
 move up by one byte. The coded bytes are the shortest that fall into the last range, zero bytes at their end left out.
 
-Worked example: see ``tests/client/bundle/test_text_model.py``, which spells out the weights of a first byte.
+Worked example: where the prime is only ``ab\nab\n``, the context LF was followed by ``a`` once (N = 1, D = 1), so ``q = 2**40 // 5``
+and ``a`` gets that; then n = 0 with N = 6, D = 3 shares ``w = 4 * q`` in 18 parts, two to each of ``a``, ``b`` and LF.
 """
 
 from __future__ import annotations

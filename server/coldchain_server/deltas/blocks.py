@@ -6,6 +6,7 @@ The writer's half of :mod:`coldchain.bundle.text_lines`, :mod:`coldchain.bundle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from coldchain.bundle import address_lines, hash_lines
@@ -168,7 +169,7 @@ def _hashes(segments: Segments, references: References, model_bytes: int = 0, si
     if not any(kept):
         return
     records = [[p for line in segment if (p := parsed[line])] for segment in kept]
-    for order in (BY_HASH, BY_TEMPLATE, BY_NUMBER):
+    for order in _orders(records):
         ordered = [_ordered(segment, order) for segment in records]
         flat = [record for segment in ordered for record in segment]
         names = _name_columns(flat, order)
@@ -179,6 +180,21 @@ def _hashes(segments: Segments, references: References, model_bytes: int = 0, si
                 + others
                 + (columns + names)
             )
+
+
+def _orders(records: list[list[_Parsed]]) -> list[int]:
+    """The orders worth writing out: all for a small block, for a large one that which is best for some of its names."""
+    orders = [BY_HASH, BY_TEMPLATE, BY_NUMBER]
+    flat = [record for segment in records for record in segment]
+    if len(flat) <= MANY:
+        return orders
+    some = flat[:: len(flat) // 2048]
+
+    def length(order: int) -> float:
+        saved = len(some) * math.log2(len(some)) / 8 if order == BY_HASH else 0  # what tops save
+        return len(_name_columns(_ordered(some, order), order)) - saved
+
+    return [min(orders, key=length)]
 
 
 def _others(segments: Segments, kept: Segments, references: References, model_bytes: int) -> bytes:
