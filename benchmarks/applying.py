@@ -1,5 +1,4 @@
-"""What applying and encoding cost: peak memory in a process of its own, CPU in turns with ``cp`` and ``sha256sum`` of the same
-bundle.
+"""What encoding and applying cost: peak memory of a process of its own, CPU in turns with ``cp`` and ``sha256sum``.
 
 ``cp`` copies the new bundle's files and ``sha256sum`` hashes them: the least that any way of installing a checked bundle does.
 Their CPU is that of the whole small programs; ours is that of the work alone, without the start of the interpreter. Memory is our

@@ -117,7 +117,7 @@ def seconds(number: float | None) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its columns aligned so that it reads well as text too."""
     lines = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    widths = [max(2, *(len(line[i]) for line in lines)) for i in range(len(header))]
 
     def text(cells: Sequence[str]) -> str:
         first = cells[0].ljust(widths[0])

@@ -11,6 +11,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -86,8 +87,17 @@ class Contents:
 
     def bundle(self, feed: str, files: Mapping[str, bytes], release: int) -> BundleDescription:
         """All files of one version as a bundle of the region ``us``."""
-        found = [section for path, data in files.items() if (section := self.section(feed, path, data))]
-        return describe(found, release)
+        found: dict[str, Section] = {}
+        for path, data in sorted(files.items()):
+            section = self.section(feed, path, data)
+            if section and section.name.lower() in found:
+                # Two paths that differ only in case, which a bundle may not hold: told apart by their path's digest.
+                stem, dot, extension = section.name.rpartition(".")
+                mark = hashlib.sha256(path.encode()).hexdigest()[:8]
+                section = replace(section, name=f"{stem}-{mark}{dot}{extension}")
+            if section:
+                found[section.name.lower()] = section
+        return describe(list(found.values()), release)
 
 
 def describe(sections: list[Section], release: int) -> BundleDescription:

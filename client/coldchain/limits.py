@@ -45,6 +45,7 @@ class Limits:
     delta_block_records: int = 65_536
     zstd_window_bytes: int = 8 * MIB
     zstd_dictionary_bytes: int = 8 * MIB
+    model_bytes: int = 4 * KIB  # of one column; the text model costs about 0.1 ms a byte
 
     # the public log
     note_bytes: int = 256 * KIB

@@ -3,9 +3,13 @@
 One column is ``varint(length * 4 + coder)``, for coders other than *plain* ``varint(packed length)``, and the packed bytes::
 
     0  plain   the bytes themselves
-    1  zstd    one magicless frame without content size, checksum and dictionary id; a raw-content dictionary where the block has one
+    1  zstd    one magicless frame without content size, checksum and dictionary id; a raw-content dictionary
     2  lzma    one raw LZMA1 stream, lc=3 lp=0 pb=0, dictionary at least as long as the data (at most 8 MiB)
-    3  bz2     one bzip2 stream (strong on text, weak on short pieces)
+    3  model   of a column of at most 4096 bytes: the text model (:mod:`coldchain.bundle.text_model`), strong on little text
+       bz2     of a longer one: one bzip2 stream, strong on much text
+
+The dictionary of every zstd column is ``COMMON_TEXT`` (:mod:`coldchain.bundle.common_text`) and after it the column's *reference*,
+where the block has one. The model refers to the same.
 
 Worked example: ``abc`` plain is ``0c 61 62 63``.
 
@@ -22,11 +26,16 @@ from typing import Any
 
 import zstandard
 
+from coldchain.bundle.common_text import COMMON_TEXT
+from coldchain.bundle.text_model import model_decode
 from coldchain.bundle.varint import Reader
 from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS, Limits
 
 PLAIN, ZSTD, LZMA, BZ2 = range(4)
+MODEL = BZ2
+MODEL_BYTES = 4096
+"""Columns up to this length have the text model where longer ones have bzip2."""
 
 
 def lzma_filters(length: int) -> list[dict[str, Any]]:
@@ -37,11 +46,9 @@ def lzma_filters(length: int) -> list[dict[str, Any]]:
     return [{"id": lzma.FILTER_LZMA1, "dict_size": size, "lc": 3, "lp": 0, "pb": 0}]
 
 
-def raw_dictionary(reference: bytes) -> zstandard.ZstdCompressionDict | None:
-    """A zstd dictionary of plain content; None where there is too little to refer to."""
-    if len(reference) < 8:
-        return None
-    return zstandard.ZstdCompressionDict(reference, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+def raw_dictionary(reference: bytes) -> zstandard.ZstdCompressionDict:
+    """The zstd dictionary of plain content that a column with this reference has."""
+    return zstandard.ZstdCompressionDict(COMMON_TEXT + reference, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 def read_column(source: Reader, limit: int, reference: bytes = b"", limits: Limits = LIMITS) -> bytes:
@@ -62,6 +69,10 @@ def read_column(source: Reader, limit: int, reference: bytes = b"", limits: Limi
         raise MalformedError(f"{source.what}: a column of {length} bytes, at most {limit} are allowed")
     if coder == PLAIN:
         return source.take(length)
+    if coder == MODEL and length <= MODEL_BYTES:
+        if length > limits.model_bytes:
+            raise MalformedError(f"{source.what}: a column of {length} bytes by the text model is longer than allowed")
+        return model_decode(source.take(source.varint(limit + 1024)), length, reference, source.what)
     return unpack(coder, source.take(source.varint(limit + 1024)), length, reference, source.what, limits)
 
 

@@ -8,8 +8,9 @@ The file (numbers are varints, *columns* as in :mod:`coldchain.bundle.columns`):
     blocks                       added records of all set sections in name order
     groups                       length, then changed and added file sections (:mod:`coldchain.bundle.file_pieces`) in name order
 
-*Block*: ``records, length``, then ``schema`` (0 text, 1 hashes, 2 addresses) and its columns. A block goes on from section to
-section, so that a release that changes three lines in each of ten lists spends one block.
+*Block*: ``records, length``, then ``schema`` (0 text, 1 hashes, 2 addresses) and its columns; or 3, edited lines
+(:mod:`coldchain.bundle.edited_lines`), and after them, for the lines that are not, another schema and its columns. A block goes on
+from section to section, so that a release that changes three lines in each of ten lists spends one block.
 
 Worked example, release 42 -> 43 of ``ex`` (region us) with one set ``l`` (lines a, c): b added, nothing removed::
 
@@ -31,6 +32,7 @@ from coldchain.bundle.address_lines import read_address_lines
 from coldchain.bundle.canary import canary_section
 from coldchain.bundle.columns import read_column
 from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
+from coldchain.bundle.edited_lines import read_edited_lines
 from coldchain.bundle.file_pieces import Piece, read_group
 from coldchain.bundle.hash_lines import read_hash_lines
 from coldchain.bundle.header import Change, names_of, old_sections, parse_header
@@ -43,7 +45,7 @@ from coldchain.errors import DigestError, MalformedError, NewerFormatError
 from coldchain.limits import LIMITS, Limits
 
 MAGIC = b"CCD\x01"
-TEXT, HASHES, ADDRESSES = range(3)
+TEXT, HASHES, ADDRESSES, EDITED = range(4)
 
 
 class OldBundle(Protocol):
@@ -217,20 +219,39 @@ class _Applier:
             self.pending[which].append(part_lines)
 
     def _decode(self, source: Reader, counts: list[int], sections: list[int]) -> list[list[bytes]]:
-        reference: Reference = lambda mode: self._reference(mode, source, sections)  # noqa: E731
-        schema = source.varint(ADDRESSES)
-        if schema == TEXT:
-            flat, unsorted = read_text_lines(source, sum(counts), reference, self.limits)
-            lines, at = [], 0
-            for count in counts:
-                lines.append(sorted(flat[at : at + count]) if unsorted else flat[at : at + count])
-                at += count
-        elif schema == HASHES:
-            lines = read_hash_lines(source, counts, reference, self.limits)
+        schema = source.varint(EDITED)
+        if schema != EDITED:
+            lines = self._unedited(schema, source, counts, sections)
         else:
-            lines = read_address_lines(source, counts, reference, self.limits)
+            edited, rest = read_edited_lines(
+                source, counts, lambda segment: self._removed_lines(sections[segment]), self.limits
+            )
+            lines = [[] for _ in counts]
+            if any(rest):
+                lines = self._unedited(source.varint(ADDRESSES), source, rest, sections)
+            lines = [sorted(a + b) for a, b in zip(lines, edited, strict=True)]
         source.done()
         return lines
+
+    def _unedited(self, schema: int, source: Reader, counts: list[int], sections: list[int]) -> list[list[bytes]]:
+        reference: Reference = lambda mode: self._reference(mode, source, sections)  # noqa: E731
+        if schema == HASHES:
+            return read_hash_lines(source, counts, reference, self.limits)
+        if schema == ADDRESSES:
+            return read_address_lines(source, counts, reference, self.limits)
+        flat, unsorted = read_text_lines(source, sum(counts), reference, self.limits)
+        lines, at = [], 0
+        for count in counts:
+            lines.append(sorted(flat[at : at + count]) if unsorted else flat[at : at + count])
+            at += count
+        return lines
+
+    def _removed_lines(self, index: int) -> list[bytes]:
+        change = self.sets[index]
+        if not change.removed:
+            return []
+        with self._open(change.name) as old:
+            return self.removals.lines(index, old, self.limits.zstd_dictionary_bytes).split(b"\n")[:-1]
 
     def _reference(self, mode: int, source: Reader, sections: list[int]) -> bytes:
         """What a block's text may refer to: a window, or the removed lines of the sections it adds to."""

@@ -34,7 +34,7 @@ from coldchain.errors import StateError
 from coldchain_server.deltas.blocks import References, encode_block, schema_of
 from coldchain_server.deltas.changes import BundleChange, ContentStore
 from coldchain_server.deltas.encoded import encoded_anew
-from coldchain_server.deltas.pack import column
+from coldchain_server.deltas.pack import column, model_budget
 from coldchain_server.deltas.pieces import NewPiece, cut, encode_group, group
 from coldchain_server.deltas.windows import Window, Windows
 
@@ -42,6 +42,7 @@ BLOCK_RECORDS = 32_768
 BLOCK_BYTES = 2 << 20
 SHARED_OLD_BYTES = 3 << 20
 WINDOWED_BYTES = 256 * 1024
+EDITED_BYTES = 4 << 20
 Pair = tuple[Section | None, Section | None]
 Parts = Callable[[Iterable[bytes], Callable[[], bytes]], bytes]
 """Where encoded parts come from: :mod:`coldchain_server.deltas.encoded`."""
@@ -73,16 +74,18 @@ def encode_delta(
         StateError: the change goes between different products, regions or channels, or not forward.
     """
     pairs = [pair for pair in change.pairs() if _name(pair) not in CANARIES]
-    header = column(_header(change, pairs), names_of(change.old))
+    model_bytes = model_budget(len(change.new.sections), change.new.total_bytes)
+    header = column(_header(change, pairs), names_of(change.old), model_bytes)
     removed = _removed(change, pairs)
     length = bytearray()
     put_varint(length, len(removed))
     out.write(MAGIC + header + length + removed)
     windows = Windows(change.old, content)
     blocks = sum(
-        _write(out, _counted(count, body)) for count, body in _blocks(change, pairs, content, windows, encoded)
+        _write(out, _counted(count, body))
+        for count, body in _blocks(change, pairs, content, windows, model_bytes, encoded)
     )
-    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows, encoded))
+    files = sum(_write(out, _counted(None, body)) for body in _groups(pairs, content, windows, model_bytes, encoded))
     head = len(MAGIC) + len(header) + len(length)
     return DeltaStats(head + len(removed) + blocks + files, head, len(removed), blocks, files)
 
@@ -240,7 +243,12 @@ def _lines_of(content: ContentStore, section: Section) -> Iterator[list[bytes]]:
 
 
 def _blocks(
-    change: BundleChange, pairs: list[Pair], content: ContentStore, windows: Windows, encoded: Parts
+    change: BundleChange,
+    pairs: list[Pair],
+    content: ContentStore,
+    windows: Windows,
+    model_bytes: int,
+    encoded: Parts,
 ) -> Iterator[tuple[int, bytes]]:
     gathered: list[_Part] = []
     schema = count = size = old_size = 0
@@ -250,7 +258,7 @@ def _blocks(
         part_old = part.old.bytes if part.old else 0
         full = count + len(part.lines) > BLOCK_RECORDS or size + part_size > BLOCK_BYTES
         if gathered and (full or part_schema != schema or old_size + part_old > SHARED_OLD_BYTES):
-            yield count, _block(gathered, schema, content, windows, encoded)
+            yield count, _block(gathered, schema, content, windows, model_bytes, encoded)
             gathered, count, size, old_size = [], 0, 0, 0
         if gathered and gathered[-1].name == part.name:
             gathered[-1].lines = gathered[-1].lines + part.lines
@@ -262,23 +270,29 @@ def _blocks(
         size += part_size
         old_size += part_old
     if gathered:
-        yield count, _block(gathered, schema, content, windows, encoded)
+        yield count, _block(gathered, schema, content, windows, model_bytes, encoded)
 
 
-def _block(parts: list[_Part], schema: int, content: ContentStore, windows: Windows, encoded: Parts) -> bytes:
+def _block(
+    parts: list[_Part], schema: int, content: ContentStore, windows: Windows, model_bytes: int, encoded: Parts
+) -> bytes:
     segments = [part.lines for part in parts]
     references, window = _references(parts, schema, content, windows)
+    few = sum(len(line) for part in parts for line in part.removed) <= EDITED_BYTES
+    removed = [part.removed for part in parts] if few else None
 
     def inputs() -> Iterator[bytes]:
-        yield b"block"
+        yield b"block %d" % model_bytes
         for lines in segments:
+            yield b"\n".join(lines)
+        for lines in removed or ():
             yield b"\n".join(lines)
         for mode, reference in sorted(references.items()):
             yield bytes([mode])
             yield reference
         yield window.head if window else b""
 
-    return encoded(inputs(), lambda: encode_block(segments, references, window))
+    return encoded(inputs(), lambda: encode_block(segments, references, window, model_bytes, removed))
 
 
 def _references(
@@ -301,14 +315,16 @@ def _references(
 # -- file sections ---------------------------------------------------------------------------------------------------
 
 
-def _groups(pairs: list[Pair], content: ContentStore, windows: Windows, encoded: Parts) -> Iterator[bytes]:
+def _groups(
+    pairs: list[Pair], content: ContentStore, windows: Windows, model_bytes: int, encoded: Parts
+) -> Iterator[bytes]:
     for pieces in group(_pieces(pairs, content)):
-        yield _group(pieces, windows.near("file", [piece.name for piece in pieces]), encoded)
+        yield _group(pieces, windows.near("file", [piece.name for piece in pieces]), model_bytes, encoded)
 
 
-def _group(pieces: list[NewPiece], window: Window | None, encoded: Parts) -> bytes:
+def _group(pieces: list[NewPiece], window: Window | None, model_bytes: int, encoded: Parts) -> bytes:
     def inputs() -> Iterator[bytes]:
-        yield b"group"
+        yield b"group %d" % model_bytes
         for piece in pieces:
             yield piece.data
             yield piece.old
@@ -317,7 +333,7 @@ def _group(pieces: list[NewPiece], window: Window | None, encoded: Parts) -> byt
         yield window.head if window else b""
         yield window.content if window else b""
 
-    return encoded(inputs(), lambda: encode_group(pieces, window))
+    return encoded(inputs(), lambda: encode_group(pieces, window, model_bytes))
 
 
 def _pieces(pairs: list[Pair], content: ContentStore) -> Iterator[NewPiece]:

@@ -23,8 +23,12 @@ from typing import Final
 import zstandard
 
 import coldchain
+from coldchain.bundle.common_text import COMMON_TEXT
 
-ENCODER: Final = f"{coldchain.__version__} zstd {zstandard.ZSTD_VERSION} lzma {lzma.FORMAT_RAW} 1"
+ENCODER: Final = (
+    f"{coldchain.__version__} zstd {zstandard.ZSTD_VERSION} lzma {lzma.FORMAT_RAW} 2 "
+    f"{hashlib.sha256(COMMON_TEXT).hexdigest()}"
+)
 _DIGEST_BYTES: Final = 32
 
 Encode = Callable[[], bytes]

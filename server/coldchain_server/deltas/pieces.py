@@ -67,12 +67,12 @@ def group(pieces: Iterator[NewPiece]) -> Iterator[list[NewPiece]]:
         yield gathered
 
 
-def encode_group(pieces: list[NewPiece], window: Window | None) -> bytes:
-    """The smallest form of a group; ``window`` is what may be offered beside the old files themselves."""
-    return min(forms(pieces, window), key=len)
+def encode_group(pieces: list[NewPiece], window: Window | None, model_bytes: int = 0) -> bytes:
+    """The smallest form of a group; ``window`` is what may be offered beside the old files, ``model_bytes`` what the model may code."""
+    return min(forms(pieces, window, model_bytes), key=len)
 
 
-def forms(pieces: list[NewPiece], window: Window | None) -> list[bytes]:
+def forms(pieces: list[NewPiece], window: Window | None, model_bytes: int = 0) -> list[bytes]:
     """A group in every form worth trying."""
     body = b"".join(piece.data for piece in pieces)
     olds = b"".join(piece.old for piece in pieces)
@@ -80,15 +80,15 @@ def forms(pieces: list[NewPiece], window: Window | None) -> list[bytes]:
     # What a window adds hardly shows in a large group, and large files bring their own ranges.
     if window and len(body) <= WINDOWED_BYTES and not any(piece.range for piece in pieces):
         plain.append((_head(pieces, WINDOW, window), window.content))
-    found = [head + column(body, reference) for head, reference in plain]
+    found = [head + column(body, reference, model_bytes) for head, reference in plain]
     if olds:
         steps, literals = bytearray(), bytearray()
         for piece in pieces:
             copies(piece.old, piece.data, steps, literals)
         packed = column(bytes(steps))
         for head, reference in plain:
-            found.append(_with_copies(head) + packed + column(bytes(literals), reference))
-        found.append(_with_copies(plain[0][0]) + packed + column(bytes(literals)))
+            found.append(_with_copies(head) + packed + column(bytes(literals), reference, model_bytes))
+        found.append(_with_copies(plain[0][0]) + packed + column(bytes(literals), b"", model_bytes))
     return found
 
 

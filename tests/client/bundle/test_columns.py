@@ -12,11 +12,12 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.bundle.columns import BZ2, LZMA, PLAIN, ZSTD, lzma_filters, read_column
+from coldchain.bundle.columns import BZ2, LZMA, MODEL_BYTES, PLAIN, ZSTD, lzma_filters, read_column
 from coldchain.bundle.varint import Reader, encode_varints
 from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS, Limits
 from coldchain_server.deltas.pack import column, plain_column, zstd
+from coldchain_server.deltas.text_model import model_encode
 
 MIB = 1 << 20
 
@@ -53,7 +54,8 @@ def test_columns_come_back(data: bytes, times: int, reference: bytes) -> None:
 @pytest.mark.parametrize("size", [0, 1, 12, 64, 255, 256, 5000, MIB])
 def test_each_coder_by_itself(size: int) -> None:
     data = (b"Win.Trojan.Agent-%d\n" * 9 % tuple(range(9)) * (size // 20 + 1))[:size]
-    for coder, packed in ((PLAIN, data), (ZSTD, zstd(data)), (LZMA, lzma_raw(data)), (BZ2, bz2.compress(data))):
+    last = bz2.compress(data) if size > MODEL_BYTES else model_encode(data)
+    for coder, packed in ((PLAIN, data), (ZSTD, zstd(data)), (LZMA, lzma_raw(data)), (BZ2, last)):
         if size or coder == PLAIN:
             assert read(framed(coder, size, packed)) == data
 
@@ -68,7 +70,7 @@ def test_a_length_beyond_the_limit_is_refused_before_it_is_read() -> None:
 
 @pytest.mark.parametrize("coder", [ZSTD, LZMA, BZ2])
 def test_exactly_the_declared_length(coder: int) -> None:
-    data = bytes(range(256)) * 8
+    data = bytes(range(256)) * 24
     packed = {ZSTD: zstd(data), LZMA: lzma_raw(data), BZ2: bz2.compress(data)}[coder]
     assert read(framed(coder, len(data), packed)) == data
     for length in (0, 1, len(data) - 1, len(data) + 1, 2 * len(data)):
@@ -130,7 +132,7 @@ def test_other_bombs_are_refused_in_little_memory() -> None:
     body = bytes(64 * MIB)
     for coder, packed in ((BZ2, bz2.compress(body)), (LZMA, lzma_raw(body))):
         assert len(packed) < 100_000
-        for length in (1000, 4 * MIB):
+        for length in (MODEL_BYTES + 1, 4 * MIB):
             assert peak(framed(coder, length, packed)) < 16 * MIB
 
 
