@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.client.agent.publisher import FIRST, SECOND, Publisher, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,7 +120,98 @@ def test_the_wheel_holds_the_verifier_only(client_wheel: Path) -> None:
 def test_the_verifier_imports_nothing_but_its_two_dependencies(bare_python: Path) -> None:
     run = subprocess.run([bare_python, "-I", "-c", IMPORT_EVERYTHING], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    import json
-
     found = {name for name in json.loads(run.stdout) if not name.startswith(("__", "_distutils", "_virtualenv"))}
     assert found <= ALLOWED
+
+
+@pytest.fixture(scope="module")
+def installed_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An endpoint's directory with two releases behind it, installed by the whole product."""
+    path = tmp_path_factory.mktemp("endpoint")
+    publisher = Publisher(path / "publisher", regions=("us",))
+    publisher.publish(1, FIRST)
+    directory = publisher.client(path / "endpoint", "https://coldchain.invalid")
+    asyncio.run(run(directory, str(publisher.write(path / "mirror"))))
+    publisher.publish(2, SECOND)
+    asyncio.run(run(directory, str(publisher.write(path / "mirror"))))
+    return directory.path
+
+
+COMMAND = """
+import sys
+before = set(sys.modules)  # what the interpreter of this machine brings along
+from coldchain.cli import main
+try:
+    main()
+finally:
+    print("modules:", *sorted({name.partition(".")[0] for name in set(sys.modules) - before}), file=sys.stderr)
+"""
+
+
+def coldchain(bare_python: Path, *words: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
+    """The command of the bare environment; ``offline`` in a network namespace of its own, where not even a loopback is up."""
+    command = [str(bare_python), "-I", "-c", COMMAND, *words]
+    return subprocess.run(
+        ["unshare", "-rn", *command] if offline else command, capture_output=True, text=True, check=False
+    )
+
+
+def imported(stderr: str) -> set[str]:
+    """The packages outside the standard library that the command had imported at its end."""
+    return set(stderr.rpartition("modules:")[2].split()) - set(sys.stdlib_module_names)
+
+
+@pytest.fixture(scope="module")
+def offline() -> bool:
+    """Whether this machine lets a test take its own network away."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
+
+
+def test_a_bare_verifier_verifies_offline(bare_python: Path, installed_directory: Path, offline: bool) -> None:
+    done = coldchain(bare_python, "verify", str(installed_directory), offline=offline)
+    assert done.returncode == 0, done.stderr
+    assert "release 2 is exactly what was signed" in done.stdout
+    assert {"nacl", "coldchain"} <= imported(done.stderr) <= ALLOWED
+    if not offline:
+        pytest.skip("verified, but this machine has no unshare -rn to prove that no network was needed")
+
+
+def test_a_bare_verifier_finds_one_changed_byte(
+    bare_python: Path, installed_directory: Path, tmp_path: Path, offline: bool
+) -> None:
+    shutil.copytree(installed_directory, tmp_path / "endpoint", symlinks=True)
+    path = (tmp_path / "endpoint" / "current").resolve() / "main.hsb"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+    done = coldchain(bare_python, "verify", "--json", str(tmp_path / "endpoint"), offline=offline)
+    assert done.returncode == 40
+    found = json.loads(done.stdout)
+    assert found["ok"] is False
+    assert [check["name"] for check in found["checks"] if not check["ok"]] == ["section main.hsb"]
+
+
+def test_a_bare_verifier_tells_its_status(bare_python: Path, installed_directory: Path) -> None:
+    done = coldchain(bare_python, "status", str(installed_directory))
+    assert done.returncode == 0, done.stderr
+    assert "release      2" in done.stdout
+    assert imported(done.stderr) <= ALLOWED
+
+
+def test_a_bare_verifier_updates_from_a_directory_and_says_what_a_server_needs(
+    bare_python: Path, installed_directory: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(installed_directory, tmp_path / "endpoint", symlinks=True)
+    done = coldchain(bare_python, "update", str(tmp_path / "endpoint"))
+    assert done.returncode == 2
+    assert "aiohttp, which is not installed" in done.stderr
+    assert "pip install 'coldchain[agent]'" in done.stderr
+    assert "kept: what is installed stays in use" in done.stderr
+    mirror = installed_directory.parent / "mirror"
+    done = coldchain(bare_python, "update", "--repair", "--url", str(mirror), str(tmp_path / "endpoint"))
+    assert done.returncode == 0, done.stderr
+    assert "repaired: release 2" in done.stdout
+    assert {"zstandard", "nacl"} <= imported(done.stderr) <= ALLOWED

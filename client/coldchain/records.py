@@ -102,7 +102,7 @@ def _hash_words(kind: str, parts: list[str]) -> list[str]:
     size, digest = (parts[0], parts[1]) if by_section else (parts[1], parts[0])
     algorithm = _ALGORITHMS.get(len(digest), "hash")
     bytes_ = (
-        "of any size" if size == "*" else f"of exactly {int(size):,} bytes" if size.isdecimal() else f"of size {size}"
+        "of any size" if size == "*" else f"of exactly {int(size):,} bytes" if _is_number(size) else f"of size {size}"
     )
     what = {"imp": f"a Windows program whose import table ({size} bytes) has this {algorithm}"}.get(
         kind, f"a section of a Windows program, {bytes_}, with this {algorithm}" if by_section else ""
@@ -145,16 +145,21 @@ def _logical_words(parts: list[str]) -> list[str]:
     return out
 
 
+def _is_number(text: str) -> bool:
+    """Plain digits, and so few that they are a size or a place (Python refuses to read more than 4,300)."""
+    return text.isascii() and text.isdecimal() and len(text) <= 20
+
+
 def _target(number: str) -> str:
     return f"in {_TARGETS.get(number, f'files of target type {number}')}"
 
 
 def _offset(text: str) -> str:
     place, _, shift = text.partition(",")
-    near = f", up to {shift} bytes further on" if shift.isdecimal() else ""
+    near = f", up to {shift} bytes further on" if _is_number(shift) else ""
     if place == "*":
         return "anywhere"
-    if place.isdecimal():
+    if _is_number(place):
         return f"at byte {int(place):,}{near}"
     for prefix, words in (
         ("EP+", "after the entry point"),

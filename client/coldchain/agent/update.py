@@ -152,7 +152,8 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
     kept = "what was installed stays in use"
     try:
         config = directory.config()
-        with directory.locked():
+        # Whatever else the disk refuses (closing, looking) is told as such too.
+        with durable.disk(directory.path), directory.locked():
             run = _Update(directory, config, settings)
             try:
                 return await run.run()

@@ -62,7 +62,13 @@ def audit(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) ->
     Raises:
         NotInstalledError: nothing is installed.
         DamagedError: configuration, pinned root or links are damaged, so that there is nothing to check against.
+        StorageError: the disk refused something other than a section.
     """
+    with durable.disk(directory.path):
+        return _audit(directory, now, limits)
+
+
+def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
     config = directory.config()
     number, pinned = trusted.pinned(directory, config, limits)
     version = running(directory)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from coldchain.canonical import Object
 from coldchain.errors import ColdchainError
-from coldchain.install import trusted, versions
+from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.state import State
 from coldchain.install.versions import Version
@@ -81,7 +81,13 @@ def status(directory: ClientDirectory, now: datetime, limits: Limits = LIMITS) -
     Raises:
         NotInstalledError: it was never initialised.
         DamagedError: its configuration or its links are damaged.
+        StorageError: the disk refused.
     """
+    with durable.disk(directory.path):
+        return _status(directory, now, limits)
+
+
+def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status:
     config = directory.config()
     version = versions.linked(directory, directory.current)
     before = [one for one in versions.installed(directory) if one != version]
