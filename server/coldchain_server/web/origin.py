@@ -45,6 +45,8 @@ FIELDS: Final = 32
 BACKLOG: Final = 1024
 SPARE_FILES: Final = 128  # open files besides connections: the storage's, the log, the catalogue
 
+_METRICS_SHUTDOWN_SECONDS: Final = 1.0
+
 _log = logging.getLogger("coldchain.origin")
 
 
@@ -54,6 +56,7 @@ def make_app(
     counters: Counters | None = None,
     connections: Connections | None = None,
     checks: Sequence[Check] = (),
+    warnings: Sequence[Check] = (),
     now: Clock = utc_now,
     metrics: bool = False,
 ) -> web.Application:
@@ -64,12 +67,13 @@ def make_app(
         counters: where to count.
         connections: gives requests their deadlines; see :mod:`~coldchain_server.web.connection_cap`.
         checks: further reasons for ``/readyz``.
+        warnings: what ``/readyz`` shows beside them.
         now: the clock that expiry is judged by.
         metrics: whether ``/metrics`` is there. It tells how many endpoints ask, so it is not public by default.
     """
     counters = counters if counters is not None else Counters()
     files = PublishedFiles(storage, counters, connections)
-    health = Health(storage, checks, now)
+    health = Health(storage, checks, now, warnings)
     app = web.Application(middlewares=[_timed(connections)] if connections is not None else [])
     app.on_response_prepare.append(_without_server_name)
     pages: list[tuple[str, Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]]] = [
@@ -159,20 +163,9 @@ async def running(
     async def jobs() -> Iterable[str]:
         return supervisor.problems()
 
-    all_checks = [*checks, jobs]
-    app = make_app(storage, counters=counters, connections=connections, checks=all_checks, now=now)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=foreign_logger(),
-        keepalive_timeout=bounds.idle_seconds,
-        lingering_time=1,
-        max_line_size=LINE_BYTES,
-        max_field_size=LINE_BYTES,
-        max_headers=FIELDS,
-        auto_decompress=False,
-        shutdown_timeout=bounds.shutdown_seconds,
-    )
+    counters.gauge("background_failing", lambda: len(supervisor.problems()))
+    app = make_app(storage, counters=counters, connections=connections, checks=checks, warnings=[jobs], now=now)
+    runner = _runner(app, bounds, bounds.shutdown_seconds)
     await runner.setup()
     assert runner.server is not None
     connections.make_handler = runner.server
@@ -194,9 +187,8 @@ async def running(
         connections.start()
         origin = Origin(host, server.sockets[0].getsockname()[1], "https" if tls else "http", counters, connections)
         if metrics_port is not None:
-            metrics = web.AppRunner(
-                make_app(storage, counters=counters, checks=all_checks, now=now, metrics=True), access_log=None
-            )
+            pages = make_app(storage, counters=counters, checks=checks, warnings=[jobs], now=now, metrics=True)
+            metrics = _runner(pages, bounds, _METRICS_SHUTDOWN_SECONDS)
             await metrics.setup()
             site = web.TCPSite(metrics, "127.0.0.1", metrics_port)
             await site.start()
@@ -209,11 +201,28 @@ async def running(
             server.close()
         await supervisor.stop()
         connections.stop_waiting()
+        until = loop.time() + bounds.shutdown_seconds
         await runner.cleanup()
+        await connections.flushed(until - loop.time())
         connections.stop()
         if metrics is not None:
             await metrics.cleanup()
         _log.info("stopped")
+
+
+def _runner(app: web.Application, bounds: Bounds, shutdown_seconds: float) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=foreign_logger(),
+        keepalive_timeout=bounds.idle_seconds,
+        lingering_time=1,
+        max_line_size=LINE_BYTES,
+        max_field_size=LINE_BYTES,
+        max_headers=FIELDS,
+        auto_decompress=False,
+        shutdown_timeout=shutdown_seconds,
+    )
 
 
 async def serve(
