@@ -80,17 +80,19 @@ class DirectoryStorage:
     def _open(self, path: str) -> BinaryIO | None:
         """The file without following a link anywhere; None when there is no regular file under this name."""
         *directories, name = self._file(path).relative_to(self.root).parts
-        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part, flags in [*((one, os.O_DIRECTORY) for one in directories), (name, os.O_NONBLOCK)]:
-            above = handle
-            try:
-                handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=above)
-            except OSError as error:
-                if error.errno in _NOTHING:
-                    return None
-                raise
-            finally:
-                os.close(above)
+        steps = [*((one, os.O_DIRECTORY) for one in directories), (name, os.O_NONBLOCK)]
+        try:
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for part, flags in steps:
+                above = handle
+                try:
+                    handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=above)
+                finally:
+                    os.close(above)
+        except OSError as error:
+            if error.errno in _NOTHING:
+                return None
+            raise
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             return None

@@ -194,7 +194,7 @@ async def running(
             await site.start()
             origin.metrics_port = metrics.addresses[0][1]
         supervisor.start()
-        _log.info("listening", extra={"url": origin.url})
+        _log.info("listening", extra={"url": origin.url, "metrics_port": origin.metrics_port})
         yield origin
     finally:
         if server is not None:

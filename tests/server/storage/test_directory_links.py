@@ -89,6 +89,14 @@ async def test_the_root_itself_may_be_a_link_and_files_below_it_are_read(tmp_pat
     assert await everything(storage, "log/tile/0/x001/067") == b"tile"
 
 
+async def test_a_tree_that_is_not_there_yet_holds_nothing(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path / "missing")
+    assert await storage.stat("log/checkpoint") is None
+    assert [one async for one in storage.list()] == []
+    await storage.put("log/checkpoint", b"first")
+    assert await storage.get("log/checkpoint") == b"first"
+
+
 async def test_no_descriptor_is_left_open(tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     storage = DirectoryStorage(tmp_path / "root")
