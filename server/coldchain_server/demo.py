@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coldchain.errors import InternalError
+from coldchain.errors import InternalError, UsageError
 
+MARK = ".coldchain-demo"
 BIN = Path(sys.executable).parent
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "feeds"
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "snapshots"
@@ -322,14 +323,23 @@ def _ending(demo: Demo) -> None:
 
 
 def main(directory: Path) -> None:
-    """Runs the demo in ``directory``, which is made anew.
+    """Runs the demo in ``directory``, which is made anew; only what an earlier demo made is removed for that.
 
     Raises:
+        UsageError: the directory holds something else.
         InternalError: a step did not end as promised.
     """
+    mark = directory / MARK
     if directory.exists():
+        if any(directory.iterdir()) and not mark.is_file():
+            raise UsageError(
+                f"{directory.name} holds files that no demo made",
+                kept="all of them",
+                todo="name a directory that is not there yet: --directory DIR",
+            )
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
+    mark.write_text("Made by coldchain-server demo, which removes this directory when it runs again.\n")
     demo = Demo(directory)
     demo.story.say(f"Everything happens in {directory.name}/ and with the commands shown.")
     _journey(demo)

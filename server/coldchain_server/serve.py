@@ -46,13 +46,11 @@ def serve_origin(
         StorageError: the address cannot be listened on.
     """
     log_as_json(sys.stderr)
-    settings = home.settings()
+    every = home.settings().timestamp_hours * 3600.0
 
     async def keep_fresh() -> None:
         assert keyring is not None
-        while True:
-            await renew_once(home, keyring, settings.timestamp_hours * 3600.0)
-            await asyncio.sleep(LOOK_SECONDS)
+        await keep_renewing(home, keyring, every)
 
     async def serving() -> None:
         if keyring is not None:
@@ -78,6 +76,13 @@ def serve_origin(
         ) from error
 
 
+async def keep_renewing(home: Home, keyring: Keyring, every: float, look_seconds: float = LOOK_SECONDS) -> None:
+    """Looks again and again whether something must be signed anew; ends only with an error, for a supervisor to retry."""
+    while True:
+        await renew_once(home, keyring, every)
+        await asyncio.sleep(look_seconds)
+
+
 async def renew_once(home: Home, keyring: Keyring, every: float) -> list[str]:
     """Signs anew what is due; returns the roles. A publisher at work is not waited for: the next look comes soon."""
     async with home.catalogue() as catalogue:
@@ -89,6 +94,6 @@ async def renew_once(home: Home, keyring: Keyring, every: float) -> list[str]:
             return []
     if signed:
         _log.info("signed anew", extra={"roles": " ".join(signed)})
-    for sentence in expiring(state, now_utc()):
-        _log.warning(sentence)
+        for sentence in expiring(state, now_utc()):  # with each signing, not with each look: a few times a day
+            _log.warning(sentence)
     return signed

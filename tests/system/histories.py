@@ -20,6 +20,7 @@ from coldchain.bundle.description import FILE_NAME, BundleDescription
 from coldchain.install.directory import ClientDirectory
 from coldchain_server.catalogue.interface import Catalogue, Feed
 from coldchain_server.feeds.pull import pull
+from coldchain_server.founding import Founding, found
 from coldchain_server.home import DEFAULT_SETTINGS, Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
@@ -27,7 +28,6 @@ from coldchain_server.release.build import Built, build, utc_text
 from coldchain_server.release.bundle_files import load_description
 from coldchain_server.release.log import log_release
 from coldchain_server.release.publish import publish
-from coldchain_server.signing.ceremony import hold_ceremony
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import now_utc
@@ -141,16 +141,10 @@ async def replaying(
     directory: Path, parts: Sequence[Part], *, regions: str, settings: str = DEFAULT_SETTINGS
 ) -> AsyncIterator[Replay]:
     """An origin that serves and has no feed yet, and an endpoint of region us that follows it."""
-    home = Home(directory / "origin")
-    home.directory.mkdir(parents=True)
-    (home.directory / "settings.toml").write_text(settings)
-    (home.directory / "regions.toml").write_text(regions)
-    keyring = Keyring(home.keys, lambda: "a passphrase of the test")
-    async with home.catalogue() as catalogue:
-        names = list(home.regions().regions)
-        root = await hold_ceremony(keyring, home.storage, names, product="coldchain", now=now_utc(), strength=DEMO)
-        (home.directory / "root.json").write_bytes(root)
-        async with running(home.storage) as origin:
-            words = ["init", str(directory / "endpoint"), "--root", str(home.directory / "root.json")]
-            assert cli.run([*words, "--region", REGION, "--url", origin.url]) == 0
-            yield Replay(directory, home, catalogue, keyring, parts)
+    founding = Founding(settings, regions, lambda: "a passphrase of the test", DEMO)
+    home = await found(directory / "origin", founding, now=now_utc())
+    keyring = Keyring(home.keys, founding.passphrase)
+    async with home.catalogue() as catalogue, running(home.storage) as origin:
+        words = ["init", str(directory / "endpoint"), "--root", str(home.directory / "root.json")]
+        assert cli.run([*words, "--region", REGION, "--url", origin.url]) == 0
+        yield Replay(directory, home, catalogue, keyring, parts)

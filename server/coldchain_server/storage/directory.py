@@ -3,24 +3,30 @@
 obstore's local backend does not fsync, so this one is ours. Temporary files start with a dot and end with the writer's process
 id; readers never see them (a path component may not start with a dot), and :meth:`DirectoryStorage.sweep` removes those of
 writers that died. A file's tag is its inode, length and change time in nanoseconds: a rename puts another inode there.
+
+What is read is a regular file below ``root`` along real directories: a symbolic link in the tree, wherever it leads, is as if nothing
+were there (``root`` itself may be one; put a large tree on another disk by mounting it).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, Final, TypeVar, cast
 
 from coldchain.errors import StorageError
 from coldchain_server.storage.durable import disk, fsync_directory, make_directory
 from coldchain_server.storage.interface import Entry
 
 BLOCK = 256 * 1024
+_NOTHING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})  # ELOOP: a link; ENXIO: a socket
 _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\Z")
 
 T = TypeVar("T")
@@ -39,7 +45,8 @@ class DirectoryStorage:
 
     async def put(self, path: str, data: bytes | Path, *, replace: bool = False) -> None:
         """Stores durably; see the interface."""
-        await self._try(path, lambda target: self._put(target, data, replace))
+        target = self._file(path)
+        await self._try(path, lambda: self._put(target, data, replace))
 
     def _put(self, target: Path, data: bytes | Path, replace: bool) -> None:
         if not replace and target.exists():
@@ -70,27 +77,58 @@ class DirectoryStorage:
             raise
         fsync_directory(target.parent)
 
+    def _open(self, path: str) -> BinaryIO | None:
+        """The file without following a link anywhere; None when there is no regular file under this name."""
+        *directories, name = self._file(path).relative_to(self.root).parts
+        steps = [*((one, os.O_DIRECTORY) for one in directories), (name, os.O_NONBLOCK)]
+        try:
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for part, flags in steps:
+                above = handle
+                try:
+                    handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=above)
+                finally:
+                    os.close(above)
+        except OSError as error:
+            if error.errno in _NOTHING:
+                return None
+            raise
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            return None
+        return cast(BinaryIO, os.fdopen(handle, "rb", buffering=0))
+
+    def _opened(self, path: str) -> BinaryIO:
+        file = self._open(path)
+        if file is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return file
+
     async def get(self, path: str) -> bytes:
         """The whole file; see the interface."""
-        return await self._try(path, Path.read_bytes)
+
+        def whole() -> bytes:
+            with self._opened(path) as file:
+                return file.read()
+
+        return await self._try(path, whole)
 
     async def stat(self, path: str) -> Entry | None:
         """Length and tag, or None; see the interface."""
 
-        def look(target: Path) -> Entry | None:
-            try:
-                found = target.stat()
-            except (FileNotFoundError, NotADirectoryError):
+        def look() -> Entry | None:
+            file = self._open(path)
+            if file is None:
                 return None
-            if not target.is_file():
-                return None
+            with file:
+                found = os.fstat(file.fileno())
             return Entry(path, found.st_size, f"{found.st_ino:x}-{found.st_size:x}-{found.st_ctime_ns:x}")
 
         return await self._try(path, look)
 
     async def read(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """A range of the file in blocks; see the interface."""
-        file = await self._try(path, lambda target: target.open("rb"))
+        file = await self._try(path, lambda: self._opened(path))
         try:
             await asyncio.to_thread(file.seek, start)
             left = length
@@ -108,8 +146,9 @@ class DirectoryStorage:
 
     async def delete(self, path: str) -> None:
         """Removes the file; see the interface."""
+        target = self._file(path)
 
-        def remove(target: Path) -> None:
+        def remove() -> None:
             if target.exists():
                 target.unlink()
                 fsync_directory(target.parent)
@@ -124,16 +163,15 @@ class DirectoryStorage:
                 file.unlink(missing_ok=True)
         return len(left)
 
-    async def _try(self, path: str, action: Callable[[Path], T]) -> T:
-        target = self._file(path)
+    async def _try(self, path: str, action: Callable[[], T]) -> T:
         try:
-            return await asyncio.to_thread(action, target)
+            return await asyncio.to_thread(action)
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror or error}", kept="everything published before") from error
 
     def _paths(self) -> list[str]:
         with disk(self.root):
-            files = [file for file in self.root.rglob("*") if file.is_file()]
+            files = [file for file in self.root.rglob("*") if file.is_file() and not file.is_symlink()]
         names = (file.relative_to(self.root) for file in files)
         return sorted(name.as_posix() for name in names if all(_COMPONENT.match(part) for part in name.parts))
 

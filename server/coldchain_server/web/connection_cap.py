@@ -22,6 +22,7 @@ Worked example with the defaults: a client that asks for 10 MiB and reads nothin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ class Connections:
         self._handshakes: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
         self._sweep: asyncio.TimerHandle | None = None
         self._closing = False
+        self._empty: asyncio.Event | None = None
         counters.gauge("connections", lambda: len(self.open))
 
     def __call__(self) -> asyncio.Protocol:
@@ -225,6 +227,8 @@ class Connections:
         self._handshakes.pop(connection, None)
         self.open.discard(connection)
         self.waiting.pop(connection, None)
+        if self._empty is not None and not self.open:
+            self._empty.set()
 
     def of(self, handler: asyncio.Protocol) -> Connection | None:
         """The connection that aiohttp's handler works for; None for handlers that were not made here."""
@@ -248,6 +252,14 @@ class Connections:
         for connection in list(self.waiting):
             if connection.transport is not None:
                 connection.transport.close()
+
+    async def flushed(self, seconds: float) -> None:
+        """Waits until clients have taken the answers that are written and still in our buffers, at most ``seconds``."""
+        self._empty = asyncio.Event()
+        if self.open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
 
     def stop(self) -> None:
         """Aborts what is left, and ends the sweep."""

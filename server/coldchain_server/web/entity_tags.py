@@ -24,11 +24,15 @@ KEPT_TAGS: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A file ready to be answered: its length, its entity tag, and its bytes when it is small."""
+    """A file ready to be answered: its length, its entity tag, and its bytes when it is small.
+
+    A large file's ``entry`` is what the tag belongs to: whoever reads it makes sure that it is still there.
+    """
 
     length: int
     etag: str
     body: bytes | None
+    entry: Entry | None = None
 
 
 class EntityTags:
@@ -56,7 +60,7 @@ class EntityTags:
         if entry.length <= SMALL_BYTES:
             return await self._small(published, entry)
         if published.sha256 is not None:
-            return Tagged(entry.length, strong_etag(published.sha256), None)
+            return Tagged(entry.length, strong_etag(published.sha256), None, entry)
         return await self._large(entry)
 
     async def _small(self, published: PublishedPath, entry: Entry) -> Tagged:
@@ -81,7 +85,8 @@ class EntityTags:
                     digest = hashlib.sha256()
                     async for block in self._storage.read(entry.path):
                         digest.update(block)
-                    _keep(self._tags, key, Tagged(entry.length, strong_etag(digest.hexdigest()), None), KEPT_TAGS)
+                    tagged = Tagged(entry.length, strong_etag(digest.hexdigest()), None, entry)
+                    _keep(self._tags, key, tagged, KEPT_TAGS)
         self._tags.move_to_end(key)
         return self._tags[key]
 

@@ -2,7 +2,10 @@
 
 Worked example of an origin that is not ready (503; 200 when there are no reasons)::
 
-    {"ready": false, "reasons": ["the timestamp expired 2026-11-25T09:00:00Z"]}
+    {"ready": false, "reasons": ["the timestamp expired 2026-11-25T09:00:00Z"], "warnings": []}
+
+*Warnings* are for people and alarms and leave the answer at 200: an origin that cannot sign anew at the moment still serves a
+good timestamp for hours, and taking it away from its endpoints would be the greater harm.
 """
 
 from __future__ import annotations
@@ -37,13 +40,17 @@ class Health:
     Args:
         storage: what is served.
         checks: more functions that return reasons for not being ready; they must not raise.
+        warnings: functions that return what a person should look at, though all that is served is good.
         now: the clock that expiry is judged by.
     """
 
-    def __init__(self, storage: Storage, checks: Sequence[Check] = (), now: Clock = utc_now) -> None:
+    def __init__(
+        self, storage: Storage, checks: Sequence[Check] = (), now: Clock = utc_now, warnings: Sequence[Check] = ()
+    ) -> None:
         self._storage = storage
         self._checks = checks
         self._now = now
+        self._warnings = warnings
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 as long as the event loop turns."""
@@ -52,8 +59,11 @@ class Health:
     async def readyz(self, request: web.Request) -> web.Response:
         """200 or 503, with the reasons."""
         reasons = await self.reasons()
+        warnings = [line for check in self._warnings for line in await check()]
         return web.json_response(
-            {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200, headers=_HEADERS
+            {"ready": not reasons, "reasons": reasons, "warnings": warnings},
+            status=503 if reasons else 200,
+            headers=_HEADERS,
         )
 
     async def reasons(self) -> list[str]:

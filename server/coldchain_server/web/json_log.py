@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -20,8 +21,11 @@ _OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "ascti
 FOREIGN: Final = "coldchain.http"  # what aiohttp says goes through this logger, and through WithoutAddresses
 
 
+_PEER: Final = re.compile(r"raddr=\([^)]*\)")  # as asyncio writes sockets in its messages
+
+
 class JsonLines(logging.Formatter):
-    """Formats a record as a JSON object without line breaks."""
+    """Formats a record as a JSON object without line breaks, and without the far end of a socket."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The object as text. Values that JSON does not know are written as text."""
@@ -30,12 +34,12 @@ class JsonLines(logging.Formatter):
             "time": when.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _PEER.sub("raddr=…", record.getMessage()),
         }
         line.update((key, value) for key, value in record.__dict__.items() if key not in _OWN)
         if record.exc_info and record.exc_info[0] is not None:
             kind, error, where = record.exc_info
-            line["error"] = f"{kind.__name__}: {error}"
+            line["error"] = _PEER.sub("raddr=…", f"{kind.__name__}: {error}")
             line["trace"] = [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(where)]
         return json.dumps(line, default=str, ensure_ascii=False)
 

@@ -89,18 +89,7 @@ async def listening(
         OSError: the address cannot be listened on.
     """
     bounds = connections.bounds
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=foreign_logger(),
-        keepalive_timeout=bounds.idle_seconds,
-        lingering_time=1,
-        max_line_size=LINE_BYTES,
-        max_field_size=LINE_BYTES,
-        max_headers=FIELDS,
-        auto_decompress=False,
-        shutdown_timeout=bounds.shutdown_seconds,
-    )
+    runner = runner_of(app, bounds, bounds.shutdown_seconds)
     await runner.setup()
     assert runner.server is not None
     connections.make_handler = runner.server
@@ -131,9 +120,27 @@ async def listening(
         if supervisor is not None:
             await supervisor.stop()
         connections.stop_waiting()
+        until = loop.time() + bounds.shutdown_seconds
         await runner.cleanup()
+        await connections.flushed(until - loop.time())
         connections.stop()
         _log.info("stopped")
+
+
+def runner_of(app: web.Application, bounds: Bounds, shutdown_seconds: float) -> web.AppRunner:
+    """aiohttp's runner with the narrowed settings."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=foreign_logger(),
+        keepalive_timeout=bounds.idle_seconds,
+        lingering_time=1,
+        max_line_size=LINE_BYTES,
+        max_field_size=LINE_BYTES,
+        max_headers=FIELDS,
+        auto_decompress=False,
+        shutdown_timeout=shutdown_seconds,
+    )
 
 
 def timed(connections: Connections) -> Middleware:

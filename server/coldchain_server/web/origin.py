@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from aiohttp import hdrs, web
 
@@ -29,6 +30,7 @@ from coldchain_server.web.health import Check, Clock, Health, utc_now
 from coldchain_server.web.listening import (
     Listening,
     listening,
+    runner_of,
     timed,
     tls_context,
     told_to_stop,
@@ -38,6 +40,10 @@ from coldchain_server.web.listening import (
 from coldchain_server.web.published_files import PublishedFiles
 from coldchain_server.web.supervision import Job, Supervisor
 
+_METRICS_SHUTDOWN_SECONDS: Final = 1.0
+
+_log = logging.getLogger("coldchain.origin")
+
 
 def make_app(
     storage: Storage,
@@ -45,6 +51,7 @@ def make_app(
     counters: Counters | None = None,
     connections: Connections | None = None,
     checks: Sequence[Check] = (),
+    warnings: Sequence[Check] = (),
     now: Clock = utc_now,
     metrics: bool = False,
 ) -> web.Application:
@@ -55,12 +62,13 @@ def make_app(
         counters: where to count.
         connections: gives requests their deadlines; see :mod:`~coldchain_server.web.connection_cap`.
         checks: further reasons for ``/readyz``.
+        warnings: what ``/readyz`` shows beside them.
         now: the clock that expiry is judged by.
         metrics: whether ``/metrics`` is there. It tells how many endpoints ask, so it is not public by default.
     """
     counters = counters if counters is not None else Counters()
     files = PublishedFiles(storage, counters, connections)
-    health = Health(storage, checks, now)
+    health = Health(storage, checks, now, warnings)
     app = web.Application(middlewares=[timed(connections)] if connections is not None else [])
     app.on_response_prepare.append(without_server_name)
     pages: list[tuple[str, Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]]] = [
@@ -118,8 +126,8 @@ async def running(
     async def jobs() -> Iterable[str]:
         return supervisor.problems()
 
-    all_checks = [*checks, jobs]
-    app = make_app(storage, counters=counters, connections=connections, checks=all_checks, now=now)
+    counters.gauge("background_failing", lambda: len(supervisor.problems()))
+    app = make_app(storage, counters=counters, connections=connections, checks=checks, warnings=[jobs], now=now)
     metrics: web.AppRunner | None = None
     try:
         async with listening(
@@ -127,13 +135,13 @@ async def running(
         ) as server:
             origin = Origin(server.host, server.port, server.scheme, counters, connections)
             if metrics_port is not None:
-                metrics = web.AppRunner(
-                    make_app(storage, counters=counters, checks=all_checks, now=now, metrics=True), access_log=None
-                )
+                pages = make_app(storage, counters=counters, checks=checks, warnings=[jobs], now=now, metrics=True)
+                metrics = runner_of(pages, bounds, _METRICS_SHUTDOWN_SECONDS)
                 await metrics.setup()
                 site = web.TCPSite(metrics, "127.0.0.1", metrics_port)
                 await site.start()
                 origin.metrics_port = metrics.addresses[0][1]
+                _log.info("metrics", extra={"metrics_port": origin.metrics_port})
             yield origin
     finally:
         if metrics is not None:

@@ -26,12 +26,13 @@ Source: RFC 9110 and RFC 9111; ``immutable`` is RFC 8246.
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from aiohttp import hdrs, web
 
 from coldchain.errors import StorageError
-from coldchain_server.storage.interface import Storage
+from coldchain_server.storage.interface import Entry, Storage
 from coldchain_server.web.conditions import Unsatisfiable, byte_range, range_still_valid, tag_listed
 from coldchain_server.web.connection_cap import Connections
 from coldchain_server.web.counters import Counters
@@ -41,6 +42,10 @@ from coldchain_server.web.published_paths import PublishedPath, published_path
 ALLOWED: Final = ("GET", "HEAD")
 RETRY_AFTER_SECONDS: Final = 5
 NEVER_KEEP: Final = "no-store"
+TRIES: Final = 3
+Blocks = AsyncIterator[bytes]
+Opened = tuple[bytes, Blocks]
+"""The first block of a file, and the others."""
 
 _log = logging.getLogger("coldchain.origin")
 
@@ -50,7 +55,7 @@ class PublishedFiles:
 
     Args:
         storage: where the files are.
-        counters: ``responses`` by kind of file and status, ``response_bytes``.
+        counters: ``responses`` by kind of file and status, ``response_bytes`` of their bodies.
         connections: gives each request its deadline; None in an application without :class:`Connections`.
     """
 
@@ -63,8 +68,11 @@ class PublishedFiles:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers, and returns when the client has taken the answer (or the connection is gone)."""
         published = published_path(request.raw_path)
+        opened: Opened | None = None
         try:
             response = await self._judge(request, published)
+            if isinstance(response, _Part) and request.method == "GET":
+                response, opened = await self._open(request, published, response)
         except StorageError:
             name = published.path if published is not None else ""
             _log.exception("the storage refused", extra={"path": name})
@@ -72,11 +80,31 @@ class PublishedFiles:
             response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_SECONDS)
         self._counters.add("responses", kind=_kind(published), status=str(response.status))
         if isinstance(response, _Part):
-            return await self._send(request, response)
+            return await self._send(request, response, opened)
         await response.prepare(request)
         await response.write_eof()
-        self._counters.add("response_bytes", response.body_length)
+        body = response.body if isinstance(response, web.Response) and request.method != "HEAD" else None
+        self._counters.add("response_bytes", len(body) if isinstance(body, bytes) else 0)
         return response
+
+    async def _open(
+        self, request: web.Request, published: PublishedPath | None, part: _Part
+    ) -> tuple[web.StreamResponse, Opened | None]:
+        """The part with its first block read, so that its bytes are of the version that the entity tag names.
+
+        A file that changes may have been replaced between the look at its tag and the opening: then the request is judged anew.
+        """
+        for _ in range(TRIES):
+            blocks = self._storage.read(part.path, part.start, part.length)
+            first = await anext(blocks, b"")
+            if await self._storage.stat(part.path) == part.entry:
+                return part, (first, blocks)
+            await _close(blocks)
+            response = await self._judge(request, published)
+            if not isinstance(response, _Part):
+                return response, None
+            part = response
+        raise StorageError(f"{part.path} was replaced again and again")
 
     async def _judge(self, request: web.Request, published: PublishedPath | None) -> web.StreamResponse:
         if request.method not in ALLOWED:
@@ -95,22 +123,29 @@ class PublishedFiles:
             return refusal(404, "not published")
         return choose(request, published, tagged)
 
-    async def _send(self, request: web.Request, part: _Part) -> web.StreamResponse:
+    async def _send(self, request: web.Request, part: _Part, opened: Opened | None) -> web.StreamResponse:
         """Streams a part of a large file; breaks the connection off rather than end short of the stated length."""
         connection = self._connections.of(request.protocol) if self._connections is not None else None
         if connection is not None:
             connection.expect(part.length)
-        await part.prepare(request)
         sent = 0
         try:
-            if request.method == "GET":
-                async for block in self._storage.read(part.path, part.start, part.length):
-                    sent += len(block)
-                    await part.write(block)
+            await part.prepare(request)
+            if opened is None:
+                await part.write_eof()
+                return part
+            block, blocks = opened
+            while block:
+                sent += len(block)
+                await part.write(block)
+                block = await anext(blocks, b"")
         except StorageError:
             _log.exception("the storage refused", extra={"path": part.path})
-        self._counters.add("response_bytes", sent)
-        if request.method == "GET" and sent != part.length:
+        finally:
+            self._counters.add("response_bytes", sent)
+            if opened is not None:
+                await _close(opened[1])
+        if sent != part.length:
             if request.transport is not None:
                 request.transport.abort()
             return part
@@ -118,12 +153,19 @@ class PublishedFiles:
         return part
 
 
+async def _close(blocks: Blocks) -> None:
+    """Frees what the storage holds open, now and not when the garbage is collected."""
+    if isinstance(blocks, AsyncGenerator):
+        await blocks.aclose()
+
+
 class _Part(web.StreamResponse):
     """A range of a large file, to be streamed."""
 
-    def __init__(self, path: str, start: int, length: int, status: int) -> None:
+    def __init__(self, entry: Entry, start: int, length: int, status: int) -> None:
         super().__init__(status=status)
-        self.path = path
+        self.entry = entry
+        self.path = entry.path
         self.start = start
         self.length = length
         self.content_length = length
@@ -149,11 +191,13 @@ def choose(request: web.BaseRequest, published: PublishedPath, tagged: Tagged) -
     if tagged.body is not None:
         response = web.Response(status=status, body=tagged.body[start:end])
     else:
-        response = _Part(published.path, start, end - start, status)
+        assert tagged.entry is not None
+        response = _Part(tagged.entry, start, end - start, status)
     response.headers[hdrs.CONTENT_TYPE] = published.content_type
     response.headers[hdrs.ETAG] = tagged.etag
     response.headers[hdrs.CACHE_CONTROL] = published.cache_control
     response.headers[hdrs.ACCEPT_RANGES] = "bytes"
+    response.headers["X-Content-Type-Options"] = "nosniff"  # feeds' files are foreign bytes: no browser may guess
     if selected is not None:
         response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{tagged.length}"
     return response

@@ -2,7 +2,7 @@
 
 A job is a function that makes a coroutine. One that returns is done. One that raises is logged and started again after
 1 s, 2 s, 4 s ... at most 60 s; one that ran longer than that before it failed starts from 1 s again. While it is waiting
-to be retried, and for a minute after, :meth:`Supervisor.problems` names it, and ``/readyz`` says so.
+to be retried, and for a minute after, :meth:`Supervisor.problems` names it, and ``/readyz`` shows it as a warning.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +134,8 @@ class Client:
             return await self.reader.read()
         except ConnectionError:
             return b""
+        finally:
+            self.writer.transport.abort()
 
     async def __aenter__(self) -> Client:
         return self
@@ -149,3 +151,9 @@ async def serving(storage: MemoryStorage | None = None, **options: Any) -> Async
         await Client.to(origin) as client,
     ):
         yield origin, client
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that no event tells of; the test's own limit ends it where it never comes."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
