@@ -126,7 +126,12 @@ def file_of(home: Home, role: str) -> Path:
     state = asyncio.run(load_state(home.storage))
     if role == "timestamp":
         return home.public / "metadata" / "timestamp.json"
-    every: dict[str, Any] = {"root": state.root, "targets": state.targets, "snapshot": state.snapshot, **state.delegated}
+    every: dict[str, Any] = {
+        "root": state.root,
+        "targets": state.targets,
+        "snapshot": state.snapshot,
+        **state.delegated,
+    }
     return home.public / "metadata" / f"{every[role].signed.version}.{role}.json"
 
 
