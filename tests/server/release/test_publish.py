@@ -149,6 +149,25 @@ async def test_damaged_content_is_not_published(approved_home: Home) -> None:
     assert origins.read_all(home) == 1
 
 
+async def test_a_published_file_that_the_disk_damaged_is_mended(approved_home: Home) -> None:
+    """Feeds' files go out with every release that holds them; under its digest only the right bytes may stand."""
+    home = approved_home
+    snapshots = sorted((home.public / "snapshots").iterdir())
+    for file in snapshots:
+        file.write_bytes(b"")
+    await origins.publish_release(home, 2)
+    named = {feed.snapshot for feed in origins.read(home, "us").manifest.feeds}
+    good = {file.name for file in snapshots if hashlib.sha256(file.read_bytes()).hexdigest() == file.name}
+    assert hashes_of(home.content.get(next(iter(named)))) <= {
+        path.name for path in (home.public / "snapshots").iterdir()
+    }
+    assert hashlib.sha256(origins.FIRST["main.hsb"]).hexdigest() in good, "it stands in both releases"
+
+
+def hashes_of(snapshot: bytes) -> set[str]:
+    return {file["sha256"] for file in json.loads(snapshot)["files"]}
+
+
 # -- pruning ----------------------------------------------------------------------------------------------------------
 
 
