@@ -173,7 +173,11 @@ def serve(
 
 @main.command(epilog=example("coldchain-server demo"))
 @click.option(
-    "--directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-run"), show_default=True
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-run"),
+    show_default=True,
+    help="Where everything happens; made anew each time.",
 )
 def demo(directory: Path) -> None:
     """Show the whole journey with the real programs, in under a minute."""

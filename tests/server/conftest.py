@@ -13,26 +13,20 @@ from tests.server import origins
 from tests.server.memory import memory_folder
 
 
-def _made(directory: Path, releases: int, approved: bool) -> Home:
-    async def make() -> Home:
-        home = await origins.make(directory)
-        for number, files in enumerate((origins.FIRST, origins.SECOND)[:releases], 1):
-            assert await origins.release(home, files) == number
-        if approved:
-            number = (
-                await origins.build_release(home, (origins.FIRST, origins.SECOND, origins.THIRD)[releases])
-            ).number
-            await origins.approve_release(home, number)
-        return home
-
-    return asyncio.run(make())
-
-
 @pytest.fixture(scope="session")
 def _templates() -> Iterator[dict[str, Home]]:
-    kinds = {"new": (0, False), "published": (1, False), "approved": (1, True)}
+    async def make(folder: Path) -> dict[str, Home]:
+        made = {"new": await origins.make(folder / "new")}
+        made["published"] = origins.copy(made["new"], folder / "published")
+        await origins.release(made["published"], origins.FIRST)
+        made["built"] = origins.copy(made["published"], folder / "built")
+        await origins.build_release(made["built"], origins.SECOND)
+        made["approved"] = origins.copy(made["built"], folder / "approved")
+        await origins.approve_release(made["approved"], 2)
+        return made
+
     with memory_folder() as folder:
-        yield {name: _made(folder / name, *kind) for name, kind in kinds.items()}
+        yield asyncio.run(make(folder))
 
 
 @pytest.fixture
@@ -52,6 +46,12 @@ def new_home(_templates: dict[str, Home], memory: Path) -> Home:
 def published_home(_templates: dict[str, Home], memory: Path) -> Home:
     """Release 1 is published."""
     return origins.copy(_templates["published"], memory / "origin")
+
+
+@pytest.fixture
+def built_home(_templates: dict[str, Home], memory: Path) -> Home:
+    """Release 1 is published, release 2 built."""
+    return origins.copy(_templates["built"], memory / "origin")
 
 
 @pytest.fixture

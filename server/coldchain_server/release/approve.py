@@ -27,6 +27,7 @@ from coldchain.errors import (
     EvidenceError,
     InternalError,
     KeyringError,
+    LintError,
     StateError,
     VerificationError,
 )
@@ -143,17 +144,19 @@ def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
     if set(manifest.regions) != set(regions.regions):
         raise _refuse("the manifest's regions are not those of regions.toml")
     sections, feeds = [], []
-    for feed in manifest.feeds:
-        snapshot = parse_snapshot(home.content.get(feed.snapshot))
-        report = lint_snapshot(
-            snapshot, home.content, skip_bad=bool(feed.skipped)
-        )  # anew: an earlier result is hearsay
-        report.require(skip_bad=bool(feed.skipped))
-        sections += report.sections
-        feeds.append(feed_facts(snapshot, report))
+    try:
+        for feed in manifest.feeds:
+            snapshot = parse_snapshot(home.content.get(feed.snapshot))
+            skip_bad = bool(feed.skipped)
+            report = lint_snapshot(snapshot, home.content, skip_bad=skip_bad)  # anew: an earlier result is hearsay
+            report.require(skip_bad=skip_bad)
+            sections += report.sections
+            feeds.append(feed_facts(snapshot, report))
+        bundles = assemble_all(home, regions, sections, product, release.channel, release.number)
+    except (LintError, VerificationError) as error:
+        raise _refuse(f"the feeds' snapshots cannot be assembled again: {error.what}") from error
     if tuple(feeds) != manifest.feeds:
         raise _refuse("the manifest does not say what the feeds' snapshots hold")
-    bundles = assemble_all(home, regions, sections, product, release.channel, release.number)
     if bundle_facts(bundles[GLOBAL].description) != manifest.whole:
         raise _refuse("the global bundle, assembled again from the feeds' snapshots, is not the manifest's")
     for region, facts in manifest.regions.items():

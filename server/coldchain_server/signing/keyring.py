@@ -16,7 +16,7 @@ from securesystemslib.signer import Signer
 from coldchain.errors import KeyringError
 from coldchain_server.signing.key_files import MODERATE, KeyFile, Strength, derive, new_salt, parse_key_file, seal
 from coldchain_server.signing.nacl_signer import NaclKey, NaclSigner
-from coldchain_server.storage.durable import fsync_directory, make_directory
+from coldchain_server.storage.durable import fsync_directory, make_directory, temporary
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 
@@ -49,6 +49,8 @@ class Keyring:
         Raises:
             KeyringError: a name is unfit or taken, or the directory cannot be written.
         """
+        for left in self.directory.glob(".*.json.*"):  # what a process that died here was writing
+            left.unlink(missing_ok=True)
         salt = new_salt()
         made = {}
         for name in names:
@@ -61,19 +63,19 @@ class Keyring:
 
     def _write(self, name: str, file: KeyFile) -> None:
         target = self.directory / f"{name}.json"
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        unfinished = temporary(target)
         try:
             make_directory(self.directory)
             self.directory.chmod(0o700)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             try:
                 with os.fdopen(handle, "wb") as opened:
                     opened.write(file.encode())
                     opened.flush()
                     os.fsync(opened.fileno())
-                os.link(temporary, target)  # unlike a rename, it replaces no key that is there
+                os.link(unfinished, target)  # unlike a rename, it replaces no key that is there
             finally:
-                temporary.unlink()
+                unfinished.unlink()
             fsync_directory(self.directory)
         except FileExistsError as error:
             raise KeyringError(f"key {name} exists already", kept="the key that is there") from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from coldchain.errors import StorageError
-from coldchain_server.storage.durable import disk, fsync_directory, make_directory
+from coldchain_server.storage.durable import disk, fsync_directory, make_directory, temporary
 
 _ABANDONED_SECONDS: Final = 86_400.0
 
@@ -40,21 +40,21 @@ class ContentStore:
         """Stores bytes durably and returns their SHA-256, lower-case hexadecimal. Raises StorageError."""
         digest = hashlib.sha256(data).hexdigest()
         target = self(digest)
-        temporary = target.with_name(f".{digest}.{os.getpid()}")
+        unfinished = temporary(target)
         try:
             if target.is_file():
                 fsync_directory(target.parent)  # its writer may have died between the rename and this
                 return digest
             make_directory(target.parent)
-            with temporary.open("wb") as file:
+            with unfinished.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(target)
+            unfinished.rename(target)
             fsync_directory(target.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
             raise StorageError(f"cannot store content: {error.strerror}", kept="everything stored before") from error
         return digest
 

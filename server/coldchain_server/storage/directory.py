@@ -1,7 +1,7 @@
 """Published files in a directory: temporary file, fsync, rename, fsync of the directory.
 
-obstore's local backend does not fsync, so this one is ours. Temporary files start with a dot and end with the writer's process
-id; readers never see them (a path component may not start with a dot), and :meth:`DirectoryStorage.sweep` removes those of
+obstore's local backend does not fsync, so this one is ours. Temporary files start with a dot and end with a random number;
+readers never see them (a path component may not start with a dot), and :meth:`DirectoryStorage.sweep` removes those of
 writers that died. A file's tag is its inode, length and change time in nanoseconds: a rename puts another inode there.
 
 What is read is a regular file below ``root`` along real directories: a symbolic link in the tree, wherever it leads, is as if nothing
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, cast
 
 from coldchain.errors import StorageError
-from coldchain_server.storage.durable import disk, fsync_directory, make_directory
+from coldchain_server.storage.durable import disk, fsync_directory, make_directory, temporary
 from coldchain_server.storage.interface import Entry
 
 BLOCK = 256 * 1024
@@ -59,9 +59,9 @@ class DirectoryStorage:
                 todo="a published file never changes: build a new release",
             )
         make_directory(target.parent)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        unfinished = temporary(target)
         try:
-            with temporary.open("wb") as file:
+            with unfinished.open("wb") as file:
                 if isinstance(data, Path):
                     with data.open("rb") as source:
                         shutil.copyfileobj(source, file, BLOCK)
@@ -69,11 +69,11 @@ class DirectoryStorage:
                     file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.rename(target)
+            unfinished.chmod(0o644)
+            unfinished.rename(target)
         except OSError:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
             raise
         fsync_directory(target.parent)
 

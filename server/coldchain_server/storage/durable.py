@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,11 @@ def disk(path: Path) -> Iterator[None]:
             kept="everything written before",
             todo="check free space and permissions, then run the command again; nothing needs cleaning up",
         ) from error
+
+
+def temporary(path: Path) -> Path:
+    """A name beside ``path`` that no reader looks at and no other writer has, in whatever process or container."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def fsync_directory(path: Path) -> None:
@@ -56,17 +62,17 @@ def make_directory(path: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Writes ``data`` as ``path``, replacing what is there: a reader sees the old or the new file, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    name = temporary(path)
     with disk(path):
         try:
-            with temporary.open("wb") as file:
+            with name.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(path)
+            name.rename(path)
         except OSError:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                name.unlink(missing_ok=True)
             raise
         fsync_directory(path.parent)
 

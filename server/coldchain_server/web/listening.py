@@ -128,7 +128,7 @@ async def listening(
 
 
 def runner_of(app: web.Application, bounds: Bounds, shutdown_seconds: float) -> web.AppRunner:
-    """aiohttp's runner with the narrowed settings."""
+    """The runner of aiohttp with the narrowed settings."""
     return web.AppRunner(
         app,
         access_log=None,

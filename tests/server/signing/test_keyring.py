@@ -46,6 +46,14 @@ def test_files_are_for_their_owner_alone_and_nothing_is_left_beside_them(tmp_pat
     assert stat.S_IMODE((folder / "root-1.json").stat().st_mode) == 0o600
 
 
+def test_what_a_dead_process_was_writing_goes_at_the_next_making(tmp_path: Path) -> None:
+    keyring(tmp_path).create(["one"], DEMO)
+    (tmp_path / "keys" / ".two.json.0123456789abcdef").write_bytes(b"half a key")
+    assert list(keyring(tmp_path).files()) == ["one"]
+    keyring(tmp_path).create(["two"], DEMO)
+    assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == ["one.json", "two.json"]
+
+
 def test_the_passphrase_is_asked_for_once_and_only_when_needed(tmp_path: Path) -> None:
     asked = Asked()
     Keyring(tmp_path, asked).create(["one", "two", "three"], DEMO)
