@@ -40,22 +40,24 @@ def passphrase() -> str:
 
 
 @cache
-def _template() -> Path:
-    """One ceremony for all tests: making a key costs some milliseconds."""
+def _template(*logs: NoteKey) -> Path:
+    """One for all tests: keys and commits cost some milliseconds each."""
     directory = Path(mkdtemp(prefix="witness-template-")) / "witness"
-    found_witness(directory, NAME, passphrase, DEMO)
+    if logs:
+        shutil.copytree(_template(), directory)
+        memory = WitnessHome(directory).memory()
+        for log in logs:
+            memory.follow(log.name, log.vkey)
+        memory.close()
+    else:
+        found_witness(directory, NAME, passphrase, DEMO)
     return directory
 
 
 def make_witness(directory: Path, logs: Iterable[NoteKey] = (LOG.key,)) -> WitnessHome:
     """A witness in ``directory`` that follows these logs. All that are made here have the same key."""
-    shutil.copytree(_template(), directory)
-    home = WitnessHome(directory)
-    memory = home.memory()
-    for log in logs:
-        memory.follow(log.name, log.vkey)
-    memory.close()
-    return home
+    shutil.copytree(_template(*logs), directory)
+    return WitnessHome(directory)
 
 
 def fork(at: int, size: int) -> MemoryLog:
