@@ -24,16 +24,18 @@ error that thread goes on unobserved: one error a run.
 from __future__ import annotations
 
 import errno as errno_names
+import io
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 FILE_CALLS: Final = frozenset(
@@ -57,8 +59,8 @@ FILE_CALLS: Final = frozenset(
 )
 """Names of C functions and methods that change files or directories, or hold them open."""
 
-_NOT_FILES: Final = frozenset({"socket", "epoll", "lock", "RLock", "SSLSocket"})
-"""Types whose methods share a name with one of :data:`FILE_CALLS` and touch no file."""
+_OWNERS: Final = (ModuleType, io.IOBase, sqlite3.Connection, sqlite3.Cursor)
+"""What such a function or method belongs to: ``str.replace`` and a lock's ``__exit__`` touch no file."""
 
 _pipe = -1
 
@@ -156,7 +158,7 @@ def _hook(
     def profile(frame: FrameType, event: str, called: Any) -> None:
         if event != "c_call" or called.__name__ not in calls:
             return
-        if type(getattr(called, "__self__", None)).__name__ in _NOT_FILES:
+        if not isinstance(getattr(called, "__self__", None), _OWNERS):
             return
         if called.__name__ == "write" and frame.f_code is acknowledge.__code__:
             return
