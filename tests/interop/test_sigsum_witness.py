@@ -129,7 +129,7 @@ def checkpoint(log: MemoryLog, size: int) -> SignedNote:
 
 
 async def cosign(rules: Policy, log: MemoryLog, size: int, sizes: dict[str, int]) -> Cosigned:
-    def prove(old: int) -> list[bytes]:
+    async def prove(old: int) -> list[bytes]:
         return prove_consistency(old, size, log.reader(size))
 
     return await collect(checkpoint(log, size), rules, prove, sizes, datetime.now(UTC))

@@ -20,8 +20,9 @@ from coldchain.tlog.checkpoint import Checkpoint, open_checkpoint
 from coldchain.tlog.merkle import EMPTY_ROOT, prove_consistency
 from coldchain.tlog.note import SignedNote
 from coldchain.tlog.policy import Policy, parse_policy
-from coldchain.tlog.vkey import Kind
-from coldchain_server.log.witness_client import Bounds, Cosigned, Held, check_not_behind, collect, held
+from coldchain.tlog.vkey import Kind, NoteKey
+from coldchain_server.log import witness_client
+from coldchain_server.log.witness_client import Bounds, Cosigned, Held, held
 from coldchain_server.witness.home import WitnessHome
 from tests.client.tlog.logs import LOG, SIGNED_AT, MemoryLog, Signer, signed, witness
 from tests.server.witness.asking import LONG, ORIGIN_ID, fork, make_witness, note, proof, serving
@@ -97,6 +98,29 @@ def policy(witnesses: Mapping[str, tuple[str, str]], quorum: str = "all", log: S
     lines += [f"witness {name} {vkey} {url}" for name, (vkey, url) in witnesses.items()]
     lines.append(f"group q {quorum} {' '.join(witnesses)}")
     return parse_policy("\n".join([*lines, "quorum q", ""]).encode())
+
+
+async def collect(
+    sent: SignedNote,
+    rules: Policy,
+    prove: Callable[[int], Sequence[bytes]],
+    sizes: Mapping[str, int],
+    now: datetime,
+    bounds: Bounds = witness_client.BOUNDS,
+) -> Cosigned:
+    """With proofs that are at hand."""
+
+    async def asked(old: int) -> Sequence[bytes]:
+        return prove(old)
+
+    return await witness_client.collect(sent, rules, asked, sizes, now, bounds=bounds)
+
+
+async def check_not_behind(rules: Policy, log: NoteKey, size: int, root: Callable[[int], bytes]) -> dict[str, Held]:
+    async def asked(at: int) -> bytes:
+        return root(at)
+
+    return await witness_client.check_not_behind(rules, log, size, asked)
 
 
 def prove(old: int) -> tuple[bytes, ...]:

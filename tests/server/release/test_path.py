@@ -371,7 +371,7 @@ async def test_building_at_once_in_one_process_cannot_clash(published_home: Home
 
     async def one() -> int:
         async with home.catalogue() as catalogue:
-            built = await build(home, catalogue, origins.keyring(home), channel="stable", now=NOW, pull_feeds=False)
+            built = await build(home, catalogue, channel="stable", now=NOW, pull_feeds=False)
             return built.number
 
     got = await asyncio.gather(*(one() for _ in range(4)), return_exceptions=True)

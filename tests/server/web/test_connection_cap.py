@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from coldchain_server.web.connection_cap import Bounds
-from coldchain_server.web.origin import FIELDS, LINE_BYTES, Origin, running
+from coldchain_server.web.listening import FIELDS, LINE_BYTES
+from coldchain_server.web.origin import Origin, running
 from tests.server.web.published import LARGE_PATH, SMALL, Client, MemoryStorage, etag, serving, tree, until
 
 BOUNDS = Bounds(idle_seconds=0.4, header_seconds=0.3, answer_floor_seconds=0.4, answer_min_rate=1 << 30)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from coldchain_server.web.connection_cap import Bounds, Connection, Connections
-from coldchain_server.web.origin import Origin, running, serve, tls_context
+from coldchain_server.web.listening import tls_context
+from coldchain_server.web.origin import Origin, running, serve
 from tests.server.web.published import LARGE, LARGE_PATH, SMALL, Client, MemoryStorage, etag, serving, tree, until
 from tests.server.web.test_connection_cap import HUGE_PATH, small_reader, with_a_huge_file
 
