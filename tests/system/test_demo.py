@@ -65,16 +65,27 @@ def test_it_says_what_differs_between_regions_and_why(told: tuple[str, Path]) ->
 def test_what_it_leaves_can_be_looked_at_as_it_says(told: tuple[str, Path]) -> None:
     directory = told[1]
     for region in ("us", "jp"):
-        words = [PROGRAM.with_name("coldchain"), "verify", f"endpoint-{region}"]
-        assert subprocess.run(words, cwd=directory, capture_output=True, check=False).returncode == 0
+        assert (
+            subprocess.run(
+                [PROGRAM.with_name("coldchain"), "verify", f"endpoint-{region}"],
+                cwd=directory,
+                capture_output=True,
+                check=False,
+            ).returncode
+            == 0
+        )
     section = next(
         one for one in sorted((directory / "endpoint-us" / "current").iterdir()) if one.name != "bundle.json"
     )
     section.chmod(0o644)
     data = section.read_bytes()
     section.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    words = [PROGRAM.with_name("coldchain"), "verify", "endpoint-us"]
-    assert subprocess.run(words, cwd=directory, capture_output=True, check=False).returncode == 40
+    assert (
+        subprocess.run(
+            [PROGRAM.with_name("coldchain"), "verify", "endpoint-us"], cwd=directory, capture_output=True, check=False
+        ).returncode
+        == 40
+    )
 
 
 def test_it_does_not_touch_what_is_not_its_own(tmp_path: Path) -> None:
