@@ -4,6 +4,7 @@ Every step runs the command a person would type and shows it. Only one thing is 
 (:class:`HostileEdge`), a mirror that serves the published files and lies in one chosen way. It works in::
 
     demo-run/origin       the publishing side: keys, catalogue, published files
+    demo-run/witness-*    two witnesses of the public log
     demo-run/endpoint-us  one customer's endpoint    demo-run/endpoint-jp  another one, in a region with its own policy
 
 It fails loudly: a step that does not end as told stops the demo with exit code 3.
@@ -11,6 +12,7 @@ It fails loudly: a step that does not end as told stops the demo with exit code 
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import os
@@ -23,10 +25,15 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from coldchain.errors import InternalError, UsageError
+from coldchain_server.demo_coercion import special_release
+from coldchain_server.home import Home
+from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.log_policy import policy_of
+from coldchain_server.signing.roles import load_state, now_utc
 
 MARK = ".coldchain-demo"
 BIN = Path(sys.executable).parent
@@ -101,32 +108,32 @@ class Demo:
         return done.stdout
 
     @contextmanager
-    def origin(self, port: int) -> Iterator[str]:
-        """The origin server as a process of its own, until the block ends."""
-        words = ["coldchain-server", "serve", "origin", "--port", str(port)]
+    def serving(self, *words: str, port: int, name: str) -> Iterator[str]:
+        """A server as a process of its own, until the block ends; its words go into ``NAME.log``."""
+        words = (*words, "--port", str(port))
         self.story.command([*words, "&"])
-        with (self.directory / "origin.log").open("wb") as log:
+        with (self.directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [str(BIN / words[0]), *words[1:]], cwd=self.directory, env=self.environment, stdout=log, stderr=log
             )
             url = f"http://127.0.0.1:{port}"
             try:
-                self._wait_until_ready(process, url)
+                self._wait_until_ready(process, url, name)
                 yield url
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(timeout=20)
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], url: str) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], url: str, name: str) -> None:
         for _ in range(200):
             if process.poll() is not None:
-                raise InternalError(f"the origin stopped with {process.returncode}; its words are in origin.log")
+                raise InternalError(f"{name} stopped with {process.returncode}; its words are in {name}.log")
             try:
                 with urllib.request.urlopen(f"{url}/healthz", timeout=2):  # noqa: S310  our own loopback address
                     return
             except OSError:
                 time.sleep(0.1)
-        raise InternalError("the origin did not come up within 20 seconds; its words are in origin.log")
+        raise InternalError(f"{name} did not come up within 20 seconds; its words are in {name}.log")
 
 
 class HostileEdge:
@@ -224,10 +231,22 @@ def _feeds(demo: Demo, version: int) -> None:
         shutil.copytree(real, target)
 
 
-def _first_release(demo: Demo) -> None:
+def _found(demo: Demo, ports: dict[str, int]) -> None:
     story = demo.story
-    story.chapter("1. An origin in the neutral region: keys, regions, feeds")
-    demo.run("coldchain-server", "init", "origin", "--demo-keys")
+    story.chapter("1. An origin in the neutral region: two witnesses, keys, regions, feeds")
+    lines = []
+    for name, port in ports.items():
+        words = ["coldchain-server", "witness", f"witness-{name}", "--name", f"{name}.example/witness", "--demo-keys"]
+        vkey = demo.run(*words, "--no-serve").split()[0]
+        lines.append(f"witness {name} {vkey} http://127.0.0.1:{port}")
+    lines += [f"group both all {' '.join(ports)}", "quorum both"]
+    (demo.directory / "witnesses.policy").write_text("\n".join([*lines, ""]))
+    story.say("witnesses.policy says whom customers believe about the public log: both of them, in two jurisdictions.")
+    told = ["--policy", "witnesses.policy", "--log-name", "coldchain.example/log"]
+    demo.run("coldchain-server", "init", "origin", "--demo-keys", *told)
+    vkey = policy_of(asyncio.run(load_state(Home(demo.directory / "origin").storage))).logs[0].vkey
+    for name in ports:
+        demo.run("coldchain-server", "witness", f"witness-{name}", "--log", vkey, "--no-serve")
     regions = demo.directory / "origin" / "regions.toml"
     regions.write_text(regions.read_text() + JP_POLICY)
     story.say("regions.toml now says what jp leaves out, and why (policies are public, each with a reason).")
@@ -237,8 +256,6 @@ def _first_release(demo: Demo) -> None:
     if (demo.directory / "feeds" / "lmd").is_dir():
         story.say("Real signatures are at hand: the Linux Malware Detect feed joins in.")
         demo.run("coldchain-server", "feed", "add", "lmd", "feeds/lmd", "--kind", "clamav", "--home", "origin")
-    story.chapter("2. Release 1: assembled, approved by a second key, published")
-    _release(demo, 1)
 
 
 def _release(demo: Demo, number: int) -> None:
@@ -279,8 +296,16 @@ def _sizes(demo: Demo) -> None:
 
 def _journey(demo: Demo) -> None:
     story = demo.story
-    _first_release(demo)
-    with demo.origin(free_port()) as url:
+    ports = {"zurich": free_port(), "tokyo": free_port()}
+    _found(demo, ports)
+    with ExitStack() as stack:
+        story.chapter("2. Release 1: assembled, logged before two witnesses, approved by a second key, published")
+        for name, port in ports.items():
+            stack.enter_context(
+                demo.serving("coldchain-server", "witness", f"witness-{name}", port=port, name=f"witness-{name}")
+            )
+        _release(demo, 1)
+        url = stack.enter_context(demo.serving("coldchain-server", "serve", "origin", port=free_port(), name="origin"))
         story.chapter("3. Two endpoints in two regions fetch and verify it")
         for region in ("us", "jp"):
             directory = f"endpoint-{region}"
@@ -309,6 +334,31 @@ def _journey(demo: Demo) -> None:
         demo.run("coldchain", "update", "endpoint-jp")
         _expect_release(demo, "endpoint-jp", 2)
         _refused(demo, "It replays the timestamp of release 1, to hold updates back:", replay(old_timestamp), 13, 2)
+
+        story.chapter("6. The operator is put under pressure: a release that nobody else shall see")
+        _coerced(demo)
+
+
+def _coerced(demo: Demo) -> None:
+    """With all online keys and both region keys, but without an entry in the log."""
+    story = demo.story
+    copy = demo.directory / "origin-coerced"
+    shutil.copytree(demo.directory / "origin", copy)
+    home = Home(copy)
+    keyring = Keyring(home.keys, lambda: demo.environment["COLDCHAIN_PASSPHRASE"])
+
+    async def no_proof(_: bytes) -> None:
+        return None
+
+    special = asyncio.run(
+        special_release(home, keyring, "jp", b"Acme.Special-1:0:*:7461726765746564", no_proof, now=now_utc())
+    )
+    story.say(f"All online keys and both region keys sign a special release for one endpoint in jp: {special.number}.")
+    story.say("Every signature is good, and a client that trusts signatures alone would install it.")
+    with HostileEdge(copy / "public", lambda _path, body, _public: body) as url:
+        demo.run("coldchain", "update", "endpoint-jp", "--url", url, expect=16)
+    story.good("refused with exit code 16")
+    _expect_release(demo, "endpoint-jp", 2)
 
 
 def _ending(demo: Demo) -> None:
