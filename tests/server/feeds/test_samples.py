@@ -134,7 +134,7 @@ def test_the_assembled_bundles_of_all_regions_load_whole(store: Store, tmp_path:
 
 @needs_clamscan
 def test_twinclams_and_the_line_that_vanishes(store: Store, tmp_path: Path) -> None:
-    twinclams(4, store, tmp_path)
+    twinclams(3, store, tmp_path)
 
 
 def twinclams(wanted: int, store: Store, tmp_path: Path) -> None:
@@ -159,14 +159,15 @@ def twinclams(wanted: int, store: Store, tmp_path: Path) -> None:
         assert report.skipped == len(strict.errors) == sum(len(set(one)) for one in lines) - records
 
 
-def series(name: str, wanted: int, store: Store) -> None:
+def series(name: str, wanted: int, store: Store, part: int = 1) -> None:
+    """So many versions of a series, of each every ``part``-th file."""
     for version, files in versions(name, wanted):
-        sources = [SourceFile(path, data) for path, data in files.items()]
+        sources = [SourceFile(path, data) for path, data in sorted(files.items())[::part]]
         skip = SERIES[name] == "indicators"  # maltrail's lists hold some expressions and names that are no ASCII
         report = store.lint("real", SERIES[name], sources, skip_bad=skip)
         assert skip or report.errors == [], (version, [str(one) for one in report.errors[:5]])
         assert set(report.reasons) <= {"not-ascii", "not-an-indicator"}, report.reasons
-        assert report.skipped * 5_000 <= report.records, (report.skipped, report.records)
+        assert report.skipped * 1_000 <= report.records, (report.skipped, report.records)
         if SERIES[name] != "list":
             report.require(skip_bad=False)
             assert all(file.records for file in report.files), version
@@ -178,7 +179,7 @@ def series(name: str, wanted: int, store: Store) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(SERIES) - {"twinclams-ldb", "certgraveyard-yara"}))
 def test_the_first_version_of_each_series_passes(name: str, store: Store) -> None:
-    series(name, 1, store)
+    series(name, 1, store, part=8 if name in ("maltrail-iocs", "reversinglabs-yara") else 1)
 
 
 @pytest.mark.faults

@@ -122,6 +122,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         here, there = processes.Pipe()
         child = processes.Process(target=_as_nobody, args=(root, there))
         child.start()
+        there.close()  # a child that dies without a word ends the wait
         said = here.recv()
         child.join()
         return said
