@@ -1,7 +1,7 @@
 """Memory and CPU of a program, measured from outside.
 
 Linux counts into a child's peak memory what its parent had when it forked. So every program is started by a small launcher, an
-interpreter without site packages, whose own peak (:data:`FLOOR`, about 9 MB) is the least that can be seen of a foreign program.
+interpreter without site packages, whose own peak (about 9 MB) is the least that can be seen of a foreign program.
 Our own programs report the peak of their own address space (``VmHWM``), from which that of a bare interpreter is taken off.
 """
 

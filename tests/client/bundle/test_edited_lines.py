@@ -71,10 +71,10 @@ def test_a_database_numbered_anew_costs_little() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        "00",  # no edited line
+        "00" "00" "00",  # no edited line
         "03" "020000" "00" "00",  # more than the segment holds
         "02" "020002" "00" "080200",  # an index past the removed lines
-        "02" "020000" "040102" "00",  # places without end
+        "02" "020000" "0c000000" "080200",  # places without end
         "02" "020000" "08" "0404" "080200",  # a place that is not there
         "02" "020000" "00" "080d00",  # below zero
         "02" "020000" "00" "0400",  # too few numbers

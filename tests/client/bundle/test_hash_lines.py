@@ -11,15 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.bundle.delta import HASHES
-from coldchain.bundle.hash_lines import planes, read_hash_lines, template
+from coldchain.bundle.hash_lines import BARE, BY_NUMBER, SIZE_FIRST, TOPS, WIDTHS, planes, read_hash_lines, template
 from coldchain.bundle.varint import Reader
 from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS
 from coldchain_server.deltas import blocks
 from tests.client.bundle.bundles import bare_hash, hash_line, hash_name, odd_line
 
+
+def size_first(line: bytes) -> bytes:
+    digest, size, name = line.split(b":", 2)
+    return b":".join([size, digest, name])
+
+
 segments = st.lists(
-    st.lists(st.one_of(hash_line(), hash_line(), bare_hash, odd_line), max_size=12, unique=True), min_size=1, max_size=3
+    st.lists(
+        st.one_of(hash_line(), hash_line(), hash_line().map(size_first), bare_hash, odd_line), max_size=12, unique=True
+    ),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -45,22 +55,25 @@ def test_a_template_and_its_numbers_make_the_name(name: bytes) -> None:
     assert again == name
 
 
+def every_form(parts: list[list[bytes]]) -> list[bytes]:
+    forms = [*blocks._hashes(parts, {}), *blocks._hashes(parts, {}, 0, SIZE_FIRST), *blocks._bare_hashes(parts, {})]
+    return [form for form in forms if len(form) < 1 << 20]
+
+
 @given(segments)
 def test_every_form_comes_back(parts: list[list[bytes]]) -> None:
     parts = [sorted(part) for part in parts]
     counts = [len(part) for part in parts]
-    for forms in (blocks._hashes, blocks._bare_hashes):
-        for form in forms(parts, {}):
-            if len(form) < 1 << 20:
-                assert form[0] == HASHES
-                assert read(form[1:], counts) == parts
+    for form in every_form(parts):
+        assert form[0] == HASHES
+        assert read(form[1:], counts) == parts
 
 
 @given(segments, st.integers(0, 200), st.integers(1, 255))
 def test_damage_raises_only_our_error(parts: list[list[bytes]], at: int, mask: int) -> None:
     parts = [sorted(part) for part in parts]
     counts = [len(part) for part in parts]
-    for form in [*blocks._hashes(parts, {}), *blocks._bare_hashes(parts, {})]:
+    for form in every_form(parts):
         damaged = bytearray(form[1:])
         damaged[at % len(damaged)] ^= mask
         for data in (bytes(damaged), form[1:][: at % len(form)]):
@@ -77,7 +90,22 @@ def test_planes() -> None:
 
 
 def test_unknown_forms_are_refused() -> None:
-    for data in (b"\x03\x20", b"\x00\x1f", b"\x10\x20", b"\x00", b""):
+    named, tops = bytes(10), b"\0"
+    good = (b"\x00\x20" + named, bytes([TOPS, 32]) + tops + named, bytes([BARE, 32, 0]))
+    for data in good:
+        assert read(data, [0]) == [[]]
+    bad = (
+        b"\x03\x20" + named,
+        bytes([BARE | BY_NUMBER, 32, 0]),
+        bytes([BARE | SIZE_FIRST, 32, 0]),
+        bytes([TOPS | BY_NUMBER, 32]) + tops + named,
+        b"\x80\x01\x20" + named,
+        b"\x00\x1f" + named,
+        bytes([WIDTHS | BARE, 15, 0]),
+        b"\x00",
+        b"",
+    )
+    for data in bad:
         with pytest.raises(MalformedError):
             read(data, [0])
 
@@ -91,3 +119,23 @@ def test_random_hashes_cost_about_their_information() -> None:
     assert len(blocks.encode_block([lines], {})) <= 1.01 * limit
     named = [line + b":4096:Win.Trojan.Agent-0-0" for line in lines]
     assert len(blocks.encode_block([named], {})) <= 1.01 * limit + 64
+
+
+def test_lists_of_several_widths_share_a_block_at_their_information() -> None:
+    rng = random.Random(6)
+    parts = [sorted(rng.randbytes(width).hex().encode() for _ in range(400)) for width in (16, 20, 32)]
+    limit = 400 * (16 + 20 + 32) - 3 * math.lgamma(401) / math.log(2) / 8
+    block = blocks.encode_block(parts, {})
+    assert len(block) <= 1.01 * limit
+    assert read(block[1:], [400] * 3) == parts
+
+
+@pytest.mark.parametrize("size", [b"*", b"0", b"4096"])
+def test_either_form_of_line_costs_about_its_hash(size: bytes) -> None:
+    rng = random.Random(7)
+    for form in (b"%s:%s:Win.Trojan.Agent-1-0", b"%s:%s:Win.Trojan.Agent-1-0:73"):
+        hashes = [rng.randbytes(16).hex().encode() for _ in range(500)]
+        for lines in ([form % (size, h) for h in hashes], [form % (h, size) for h in hashes]):
+            block = blocks.encode_block([sorted(lines)], {})
+            assert len(block) < 500 * 16 - 300
+            assert read(block[1:], [500]) == [sorted(lines)]
