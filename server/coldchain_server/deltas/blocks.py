@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from coldchain.bundle import address_lines, hash_lines
-from coldchain.bundle.delta import ADDRESSES, HASHES, TEXT
+from coldchain.bundle.delta import ADDRESSES, HASHES, TEXT, decode_block
 from coldchain.bundle.hash_lines import AS_STORED, BARE, BY_NUMBER, BY_TEMPLATE, OTHERS
 from coldchain.bundle.rice import encode_ascending, encode_gaps
 from coldchain.bundle.text_lines import FRONT, NO_REFERENCE, OLD_CONTENT, REMOVED_LINES, REVERSED, WINDOW, front
-from coldchain.bundle.varint import encode_varints, put_varint, zigzag
+from coldchain.bundle.varint import Reader, encode_varints, put_varint, zigzag
+from coldchain.errors import InternalError, MalformedError
+from coldchain.limits import LIMITS
 from coldchain_server.deltas.pack import WINDOW_BYTES, column, plain_column
 from coldchain_server.deltas.windows import Window
 
@@ -46,17 +48,32 @@ def encode_block(segments: Segments, references: References, window: Window | No
         window: the window whose content stands among the references.
     """
     flat = [line for segment in segments for line in segment]
-    best = min(_texts(segments, references, window), key=len)
-    candidates: list[Iterator[bytes]] = []
+    candidates = [_texts(segments, references, window)]
     if any(hash_lines.LINE.match(line) for line in flat[:4096]):
         candidates.append(_hashes(segments, references))
     if any(hash_lines.HEX.match(line) for line in flat[:4096]):
         candidates.append(_bare_hashes(segments, references))
     if any(address_lines.LINE.match(line) for line in flat[:4096]):
         candidates.append(_addresses(segments, references))
-    for found in candidates:
-        best = min([best, *found], key=len)
-    return best
+    for form in sorted((form for found in candidates for form in found), key=len):
+        if _reads_back(form, segments, references, window):
+            return form
+    raise InternalError("a block of added records has no form that reads back as it was written")
+
+
+def _reads_back(form: bytes, segments: Segments, references: References, window: Window | None) -> bool:
+    """Whether the client makes exactly these lines of a form; one that it refuses or misreads is not used."""
+    source = Reader(form, "block")
+
+    def reference(mode: int) -> bytes:
+        if mode == WINDOW and window is not None:
+            source.take(len(window.head))
+        return references[mode]
+
+    try:
+        return decode_block(source, [len(segment) for segment in segments], reference, LIMITS) == segments
+    except MalformedError:
+        return False
 
 
 def _texts(segments: Segments, references: References, window: Window | None) -> Iterator[bytes]:
