@@ -39,9 +39,10 @@ class Limits:
     line_bytes: int = 256 * KIB
     manifest_bytes: int = 1 * MIB
 
-    # deltas: a block is the unit of memory, so apply stays flat whatever the bundle's size
+    # deltas: a block is the unit of memory, so apply stays flat whatever the bundle's size; unpacking one costs its length once more
+    # in the coder's window, and both together stay under 16 MiB
     delta_bytes: int = 4 * GIB
-    delta_block_bytes: int = 8 * MIB
+    delta_block_bytes: int = 6 * MIB
     delta_block_records: int = 65_536
     zstd_window_bytes: int = 8 * MIB
     zstd_dictionary_bytes: int = 8 * MIB

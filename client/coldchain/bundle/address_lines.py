@@ -83,10 +83,13 @@ def _read_ports(source: Reader, count: int, limits: Limits) -> list[int]:
 
 
 def _read_tails(source: Reader, count: int, limits: Limits) -> tuple[list[bytes], list[int]]:
-    tails = read_column(source, limits.delta_block_bytes, limits=limits).split(b"\n")
+    text = read_column(source, limits.delta_block_bytes, limits=limits)
+    if text.count(b"\n") >= max(count, 1):
+        raise MalformedError(f"{source.what}: more tails than addresses")
+    tails = text.split(b"\n")
     raw = Reader(read_column(source, 5 * count, limits=limits), source.what)
     index = raw.varints(count, len(tails) - 1)
     raw.done()
-    if sum(len(tails[i]) for i in index) > 4 * limits.delta_block_bytes:
+    if sum(len(tails[i]) for i in index) > limits.delta_block_bytes:
         raise MalformedError(f"{source.what}: the lines of a block are longer than allowed")
     return tails, index

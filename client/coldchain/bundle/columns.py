@@ -21,6 +21,7 @@ zstandard ignores ``max_output_size`` when a frame declares its size, so a frame
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 from typing import Any
 
@@ -36,6 +37,8 @@ PLAIN, ZSTD, LZMA, BZ2 = range(4)
 MODEL = BZ2
 MODEL_BYTES = 4096
 """Columns up to this length have the text model where longer ones have bzip2."""
+FRAME_HEADER_BYTES = 18
+PIECE = 1 << 18
 
 
 def lzma_filters(length: int) -> list[dict[str, Any]]:
@@ -93,9 +96,11 @@ def unpack(coder: int, packed: bytes, length: int, reference: bytes, what: str, 
 def _unzstd(packed: bytes, length: int, reference: bytes, limits: Limits) -> tuple[bytes, bytes]:
     if len(reference) > limits.zstd_dictionary_bytes:
         raise MalformedError("a dictionary is longer than allowed")
-    frame = zstandard.get_frame_parameters(zstandard.FRAME_HEADER + packed)
+    frame = zstandard.get_frame_parameters(zstandard.FRAME_HEADER + packed[:FRAME_HEADER_BYTES])
     if frame.content_size != zstandard.CONTENTSIZE_UNKNOWN or frame.window_size > limits.zstd_window_bytes:
         raise MalformedError("a zstd frame declares its size, or a window that is not allowed")
+    if frame.has_checksum or frame.dict_id:
+        raise MalformedError("a zstd frame with a checksum or a dictionary id")
     decompressor = zstandard.ZstdDecompressor(
         dict_data=raw_dictionary(reference), format=zstandard.FORMAT_ZSTD1_MAGICLESS
     )
@@ -109,12 +114,15 @@ def _unstream(coder: int, packed: bytes, length: int) -> tuple[bytes, bytes]:
         )
     else:
         stream = bz2.BZ2Decompressor()
-    data = stream.decompress(packed, length + 1)
-    while not stream.eof and len(data) <= length and not stream.needs_input:
-        piece = stream.decompress(b"", length + 1 - len(data))
-        if not piece:
-            break
-        data += piece
+    # Piece by piece into one buffer: asked for all at once, these unpackers hold it twice. One byte more than declared is enough
+    # to know that there is more.
+    out = io.BytesIO()
+    while not stream.eof and (room := length + 1 - out.tell()):
+        piece = stream.decompress(packed, min(room, PIECE))
+        packed = b""
+        if not piece and not stream.eof:
+            raise EOFError("it ends too early")
+        out.write(piece)
     if not stream.eof:
-        raise EOFError("it ends too early")
-    return data, stream.unused_data
+        raise EOFError("it goes on after its end")
+    return out.getvalue(), stream.unused_data

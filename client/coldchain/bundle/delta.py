@@ -31,8 +31,8 @@ from typing import BinaryIO, Protocol
 from coldchain.bundle.address_lines import read_address_lines
 from coldchain.bundle.canary import canary_section
 from coldchain.bundle.columns import read_column
-from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
-from coldchain.bundle.edited_lines import read_edited_lines
+from coldchain.bundle.description import BundleDescription, Engine, Kind, Section, parse_description
+from coldchain.bundle.edited_lines import RemovedLines, read_edited_lines
 from coldchain.bundle.file_pieces import Piece, read_group
 from coldchain.bundle.hash_lines import read_hash_lines
 from coldchain.bundle.header import Change, names_of, old_sections, parse_header
@@ -87,18 +87,61 @@ def apply_delta(
     return _Applier(delta, old, new, limits).run(expected)
 
 
-class _Writer:
-    """Counts and hashes what goes into one new section."""
+def decode_block(
+    source: Reader, counts: list[int], reference: Reference, limits: Limits, removed: RemovedLines = lambda _: []
+) -> list[list[bytes]]:
+    """The lines of a block, section by section; ``source`` holds exactly its schema and columns.
 
-    def __init__(self, file: BinaryIO, name: str, limits: Limits) -> None:
-        self._file, self._name, self._limits = file, name, limits
+    Args:
+        source: the block.
+        counts: how many lines each section gets.
+        reference: what a text column may refer to, by mode.
+        limits: bounds.
+        removed: the removed lines of a segment's section, which edited lines are made from.
+
+    Raises:
+        MalformedError: columns that do not fit the counts or each other.
+    """
+    schema = source.varint(EDITED)
+    if schema != EDITED:
+        lines = _unedited(schema, source, counts, reference, limits)
+    else:
+        edited, rest = read_edited_lines(source, counts, removed, limits)
+        lines = [[] for _ in counts]
+        if any(rest):
+            lines = _unedited(source.varint(ADDRESSES), source, rest, reference, limits)
+        lines = [sorted(a + b) for a, b in zip(lines, edited, strict=True)]
+    source.done()
+    return lines
+
+
+def _unedited(
+    schema: int, source: Reader, counts: list[int], reference: Reference, limits: Limits
+) -> list[list[bytes]]:
+    if schema == HASHES:
+        return read_hash_lines(source, counts, reference, limits)
+    if schema == ADDRESSES:
+        return read_address_lines(source, counts, reference, limits)
+    flat, unsorted = read_text_lines(source, sum(counts), reference, limits)
+    lines, at = [], 0
+    for count in counts:
+        lines.append(sorted(flat[at : at + count]) if unsorted else flat[at : at + count])
+        at += count
+    return lines
+
+
+class _Writer:
+    """Counts and hashes what goes into one new section of at most ``most`` bytes."""
+
+    def __init__(self, file: BinaryIO, name: str, most: int) -> None:
+        self._file, self._name, self._most = file, name, most
         self.length = 0
         self.digest = hashlib.sha256()
 
     def __call__(self, data: bytes) -> None:
         self.length += len(data)
-        if self.length > self._limits.section_bytes:
-            raise MalformedError(f"delta: section {self._name} becomes larger than allowed")
+        if self.length > self._most:
+            raise MalformedError(f"delta: section {self._name}, or the bundle, becomes larger than allowed")
         self.digest.update(data)
         self._file.write(data)
 
@@ -131,6 +174,7 @@ class _Applier:
         self.to_come = [change.added for change in self.sets]
         self.next_set = 0
         self.pending: list[list[list[bytes]]] = [[] for _ in self.sets]
+        self.room = limits.bundle_bytes - sum(section.bytes for section in self.header.kept)
 
     def run(self, expected: str) -> BundleDescription:
         sections = []
@@ -144,8 +188,8 @@ class _Applier:
             raise MalformedError("delta: bytes after its end")
         self.removals.check_end()
         description = self.header.describe(sections)
-        if sum(section.bytes for section in sections) > self.limits.bundle_bytes:
-            raise MalformedError("delta: the bundle becomes larger than allowed")
+        # What is installed is read again by every later update: it must be a bundle.json that this client accepts.
+        parse_description(description.encode(), self.limits)
         if description.digest != expected:
             raise DigestError(
                 f"the rebuilt bundle has digest {description.digest[:16]}…, signed is {expected[:16]}…",
@@ -160,8 +204,12 @@ class _Applier:
         name, content = made
         with self.new.create(name) as file:
             file.write(content)
+        self.room -= len(content)
         kind: Kind = "set" if engine == "clamav" else "file"
         return Section(name, kind, engine, 1, len(content), hashlib.sha256(content).hexdigest())
+
+    def _writer(self, file: BinaryIO, change: Change) -> _Writer:
+        return _Writer(file, change.name, min(self.limits.section_bytes, self.room))
 
     def _open(self, name: str) -> BinaryIO:
         if self.old is None:
@@ -174,7 +222,7 @@ class _Applier:
         removed = Ordinals(self.removals.ordinals(index))
         added = Lines(self._batches(index), f"delta: section {change.name}")
         with self.new.create(change.name) as file:
-            write = _Writer(file, change.name, self.limits)
+            write = self._writer(file, change)
             if change.old is None:
                 records = 0
                 for batch in added.batches():
@@ -185,6 +233,7 @@ class _Applier:
                     records = merge_set(old, removed, added, write, f"delta: section {change.name}", self.limits)
         if not records:
             raise MalformedError(f"delta: section {change.name} becomes empty")
+        self.room -= write.length
         return write.section(change, records)
 
     def _batches(self, index: int) -> Iterator[list[bytes]]:
@@ -214,44 +263,25 @@ class _Applier:
         if not segments:
             raise MalformedError("delta: a block without records")
         counts = [part for _, part in segments]
-        lines = self._decode(Reader(data, "delta: block"), counts, [which for which, _ in segments])
+        source, sections = Reader(data, "delta: block"), [which for which, _ in segments]
+        lines = decode_block(
+            source,
+            counts,
+            lambda mode: self._reference(mode, source, sections),
+            self.limits,
+            lambda segment: self._removed_lines(sections[segment]),
+        )
         for (which, _), part_lines in zip(segments, lines, strict=True):
+            if len(max(part_lines, key=len)) > self.limits.line_bytes:
+                raise MalformedError("delta: an added record is longer than allowed")
             self.pending[which].append(part_lines)
-
-    def _decode(self, source: Reader, counts: list[int], sections: list[int]) -> list[list[bytes]]:
-        schema = source.varint(EDITED)
-        if schema != EDITED:
-            lines = self._unedited(schema, source, counts, sections)
-        else:
-            edited, rest = read_edited_lines(
-                source, counts, lambda segment: self._removed_lines(sections[segment]), self.limits
-            )
-            lines = [[] for _ in counts]
-            if any(rest):
-                lines = self._unedited(source.varint(ADDRESSES), source, rest, sections)
-            lines = [sorted(a + b) for a, b in zip(lines, edited, strict=True)]
-        source.done()
-        return lines
-
-    def _unedited(self, schema: int, source: Reader, counts: list[int], sections: list[int]) -> list[list[bytes]]:
-        reference: Reference = lambda mode: self._reference(mode, source, sections)  # noqa: E731
-        if schema == HASHES:
-            return read_hash_lines(source, counts, reference, self.limits)
-        if schema == ADDRESSES:
-            return read_address_lines(source, counts, reference, self.limits)
-        flat, unsorted = read_text_lines(source, sum(counts), reference, self.limits)
-        lines, at = [], 0
-        for count in counts:
-            lines.append(sorted(flat[at : at + count]) if unsorted else flat[at : at + count])
-            at += count
-        return lines
 
     def _removed_lines(self, index: int) -> list[bytes]:
         change = self.sets[index]
         if not change.removed:
             return []
         with self._open(change.name) as old:
-            return self.removals.lines(index, old, self.limits.zstd_dictionary_bytes).split(b"\n")[:-1]
+            return self.removals.lines(index, old, self.limits.zstd_dictionary_bytes, self.limits).split(b"\n")[:-1]
 
     def _reference(self, mode: int, source: Reader, sections: list[int]) -> bytes:
         """What a block's text may refer to: a window, or the removed lines of the sections it adds to."""
@@ -265,7 +295,9 @@ class _Applier:
             change = self.sets[index]
             if change.removed:
                 with self._open(change.name) as old:
-                    content += self.removals.lines(index, old, self.limits.zstd_dictionary_bytes - len(content))
+                    content += self.removals.lines(
+                        index, old, self.limits.zstd_dictionary_bytes - len(content), self.limits
+                    )
         return bytes(content)
 
     # -- file sections -----------------------------------------------------------------------------------------------
@@ -281,11 +313,12 @@ class _Applier:
                     if write is None:
                         if change.old is None:
                             change.name, data = self._name(data)
-                        write = _Writer(stack.enter_context(self.new.create(change.name)), change.name, self.limits)
+                        write = self._writer(stack.enter_context(self.new.create(change.name)), change)
                     write(data)
                     at = piece.file
                     if not piece.goes_on:
                         stack.pop_all().close()
+                        self.room -= write.length
                         yield write.section(change, change.records)
                         write = None
                         at += 1
@@ -319,16 +352,16 @@ class _Applier:
 
 def _header(body: Cursor, names: bytes, limits: Limits) -> Reader:
     body.file.seek(body.at)
-    most = min(body.end - body.at, limits.description_bytes)
+    most = min(body.end - body.at, limits.delta_block_bytes + (1 << 16))
     # A header is short unless a full bundle has many sections: read a little, and more only when its column says so.
     source = Reader(body.file.read(min(most, 1 << 16)), "delta: header")
     try:
-        data = read_column(source, limits.description_bytes, names, limits)
+        data = read_column(source, limits.delta_block_bytes, names, limits)
     except MalformedError:
         if most <= 1 << 16:
             raise
         body.file.seek(body.at)
         source = Reader(body.file.read(most), "delta: header")
-        data = read_column(source, limits.description_bytes, names, limits)
+        data = read_column(source, limits.delta_block_bytes, names, limits)
     body.at += source.position
     return Reader(data, "delta: header")

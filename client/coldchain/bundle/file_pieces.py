@@ -106,11 +106,12 @@ def _copied(source: Reader, lengths: list[int], olds: list[bytes], reference: by
     literals = Reader(read_column(source, limits.delta_block_bytes, reference, limits), source.what)
     pieces = []
     for length, old in zip(lengths, olds, strict=True):
-        parts: list[bytes] = []
+        # Not a list of parts: a copy of one byte may cost two bytes here, and would cost many times that as an object.
+        new = bytearray()
         left, end = length, 0
         while left:
             literal = copies.varint(left)
-            parts.append(literals.take(literal))
+            new += literals.take(literal)
             left -= literal
             if not left:
                 break
@@ -122,9 +123,9 @@ def _copied(source: Reader, lengths: list[int], olds: list[bytes], reference: by
                 end = start + run
                 if start < 0 or end > len(old):
                     raise MalformedError(f"{source.what}: a copy from outside the old file")
-                parts.append(old[start:end])
+                new += old[start:end]
                 left -= run
-        pieces.append(b"".join(parts))
+        pieces.append(bytes(new))
     copies.done()
     literals.done()
     return pieces

@@ -135,10 +135,20 @@ def _read_hashes(source: Reader, counts: list[int], widths: list[int], *, tops: 
     return out
 
 
+def _read_templates(source: Reader, count: int, limits: Limits) -> list[list[bytes]]:
+    """Name templates, cut at their numbers; counted before they are cut, since every piece costs more than its bytes."""
+    text = read_column(source, limits.delta_block_bytes, limits=limits)
+    if text.count(b"\n") >= max(count, 1) or text.count(MARK) > limits.delta_block_bytes // 8:
+        raise MalformedError(f"{source.what}: more name templates than records, or more numbers than allowed")
+    names = text.split(b"\n")
+    if max(name.count(MARK) for name in names) > limits.line_bytes // 2:
+        raise MalformedError(f"{source.what}: a name of more numbers than allowed")
+    return [name.split(MARK) for name in names]
+
+
 def _named(source: Reader, hashes: list[bytes], flags: int, limits: Limits) -> list[bytes]:
     count = len(hashes)
-    names = read_column(source, limits.delta_block_bytes, limits=limits).split(b"\n")
-    templates = [name.split(MARK) for name in names]
+    templates = _read_templates(source, count, limits)
     index = planes([_read_plane(source, count, limits) for _ in range(2)], count)
     if index and max(index) >= len(templates):
         raise MalformedError(f"{source.what}: a name template that is not there")
@@ -166,7 +176,7 @@ def _named(source: Reader, hashes: list[bytes], flags: int, limits: Limits) -> l
                 pieces.extend(b"%d%b" % (more.varint(), part) for part in parts[2:])
                 name = b"".join(pieces)
         total += len(name)
-        if total > 4 * limits.delta_block_bytes:
+        if total > limits.delta_block_bytes:
             raise MalformedError(f"{source.what}: the names of a block are longer than allowed")
         size = b"%d" % length if length != ANY_SIZE else b"*"
         lines.append(form % ((size, digest, name) if flags & SIZE_FIRST else (digest, size, name)))

@@ -39,7 +39,8 @@ FULL, CLAMAV_CANARY, YARA_CANARY = 1, 2, 4
 END, CHANGED, REMOVED, ADDED = range(4)
 ENGINES: tuple[Engine, ...] = ("clamav", "yara", "list")
 KINDS: tuple[Kind, ...] = ("set", "file")
-CANARIES = frozenset({CLAMAV_SECTION, YARA_SECTION})
+CANARY_OF: dict[Engine, str] = {"clamav": CLAMAV_SECTION, "yara": YARA_SECTION}
+CANARIES = frozenset(CANARY_OF.values())
 NAMES_BYTES = 1 << 16
 
 
@@ -129,6 +130,7 @@ def parse_header(source: Reader, old: BundleDescription | None, limits: Limits) 
     if flags & YARA_CANARY:
         canaries += ("yara",)
     header = Header(product, region, channel, release, canaries)
+    header.names.update(name for engine, name in CANARY_OF.items() if engine in canaries)
     _parse_steps(source, old_sections(old), header, limits)
     source.done()
     return header
@@ -154,6 +156,8 @@ def _parse_steps(source: Reader, olds: list[Section], header: Header, limits: Li
             raise MalformedError(f"{source.what}: a step past the old bundle's last section")
         header.kept.extend(olds[at:] if step == END else olds[at : at + skip])
         at += skip
+        if len(header.changes) + len(header.kept) + len(header.canaries) + (step != END) > limits.sections:
+            raise MalformedError(f"{source.what}: more sections than allowed")
         if step == END:
             break
         if step == CHANGED:
@@ -166,10 +170,11 @@ def _parse_steps(source: Reader, olds: list[Section], header: Header, limits: Li
             header.changes.append(change)
             if change.kind == "set":
                 name = name[: source.varint(len(name))] + source.take(source.varint(limits.section_name_bytes))
+                # At once, not at the end: each name may go on where the last one ended, and all of them are held.
+                if len(name) > limits.section_name_bytes:
+                    raise MalformedError(f"{source.what}: a name longer than allowed")
                 coming.append((change, name))
             change.added, change.records = _coming_records(source, change.kind, limits)
-        if len(header.changes) + len(header.kept) > limits.sections:
-            raise MalformedError(f"{source.what}: more sections than allowed")
     header.names.update(section.name.lower() for section in header.kept)
     header.names.update(change.name.lower() for change in header.changes if change.old)
     for change, text in coming:

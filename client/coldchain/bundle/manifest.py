@@ -33,6 +33,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from coldchain import canonical
 from coldchain.bundle.description import check_section_name, check_token
@@ -48,7 +49,7 @@ MOST_POLICIES = 4096
 MOST_FEEDS = 1024
 MOST_CHECKS = 256
 
-_TIME = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z\Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +207,7 @@ def parse_manifest(data: bytes, limits: Limits = LIMITS) -> Manifest:
             raise NewerFormatError(f"manifest has format {format_[:40]!r}", todo="install a newer client")
         raise MalformedError("manifest: not a release manifest")
     created = fields.text("created")
-    if not _TIME.match(created):
-        raise MalformedError("manifest: created is not a time in UTC")
+    _check_time(created)
     assembler = Fields(fields.object("assembler"), "manifest: assembler")
     manifest = Manifest(
         product=check_token(fields.text("product"), "product"),
@@ -226,6 +226,15 @@ def parse_manifest(data: bytes, limits: Limits = LIMITS) -> Manifest:
     assembler.done()
     fields.done()
     return manifest
+
+
+def _check_time(text: str) -> None:
+    try:
+        if not _TIME.match(text):
+            raise ValueError("not of that form")
+        datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)  # refuses February 30
+    except ValueError as error:
+        raise MalformedError("manifest: created is not a time in UTC such as 2026-11-24T02:00:00Z") from error
 
 
 def _read_facts(fields: Fields, *, done: bool = False) -> BundleFacts:

@@ -1,11 +1,13 @@
 """One pass over an old set section: removed records go, added records come in, order stays.
 
-Memory is one block of about 1 MiB whatever the section's size. Blocks without a change pass as they are; where few records change,
-their places are found by bisection over line starts, so an update of a large section costs about its copying and hashing.
+Memory is one block of about 1 MiB and one list of added records, whatever the section's size. Blocks without a change pass as they
+are; where few records change, their places are found by bisection over line starts, so an update of a large section costs about its
+copying and hashing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -39,26 +41,17 @@ class Lines:
             self._lines, self._at, self._last = batch, 0, last
         return True
 
-    def below(self, bound: bytes | None) -> list[bytes]:
-        """Takes all lines that sort before ``bound`` (all lines for None)."""
-        taken: list[bytes] = []
-        while self._more():
-            lines, at = self._lines, self._at
-            end = len(lines)
-            if bound is not None and not lines[-1] < bound:
-                low, high = at, end
-                while low < high:
-                    middle = (low + high) >> 1
-                    if lines[middle] < bound:
-                        low = middle + 1
-                    else:
-                        high = middle
-                taken += lines[at:low]
-                self._at = low
-                break
-            taken += lines[at:]
-            self._at = end
-        return taken
+    def below(self, bound: bytes) -> list[bytes]:
+        """Takes the lines before ``bound`` of the list at hand; :meth:`next_below` tells whether another list has more."""
+        if not self._more():
+            return []
+        lines, at = self._lines, self._at
+        self._at = len(lines) if lines[-1] < bound else bisect_left(lines, bound, at)
+        return lines[at : self._at]
+
+    def next_below(self, bound: bytes) -> bytes | None:
+        """The next line, if it sorts before ``bound``; it is not taken."""
+        return self._lines[self._at] if self._more() and self._lines[self._at] < bound else None
 
     def batches(self) -> Iterator[list[bytes]]:
         """Everything that is left, checked, list by list."""
@@ -116,18 +109,29 @@ def merge_set(old: BinaryIO, removed: Ordinals, added: Lines, write: Write, what
         MalformedError: an ordinal beyond the old section, or added records out of order.
     """
     ordinal = records = 0
-    for block in blocks(old, what, limits):
-        count = block.count(b"\n")
-        start = block.rfind(b"\n", 0, len(block) - 1) + 1
+
+    def merged(part: bytes, coming: list[bytes]) -> None:
+        nonlocal ordinal, records
+        count = part.count(b"\n")
         going = removed.below(ordinal + count)
-        coming = added.below(block[start:-1])
         if going or coming:
-            places = [place - ordinal for place in going]
-            block = _edit(block, count, places, coming)
+            part = _edit(part, count, [place - ordinal for place in going], coming)
         ordinal += count
         records += count - len(going) + len(coming)
-        if block:
-            write(block)
+        if part:
+            write(part)
+
+    for block in blocks(old, what, limits):
+        last = block[block.rfind(b"\n", 0, len(block) - 1) + 1 : -1]
+        coming = added.below(last)
+        # Where more lists come before this block's end, it is written in parts: a small old section may take in any number of
+        # lines before its last one, and only one list of them is held at a time.
+        while (following := added.next_below(last)) is not None:
+            cut = _place(block, 0, following)
+            merged(block[:cut], coming)
+            block = block[cut:]
+            coming = added.below(last)
+        merged(block, coming)
     if not removed.exhausted():
         raise MalformedError(f"{what}: a removed record lies beyond the old section's end")
     for batch in added.batches():

@@ -14,9 +14,10 @@ from typing import BinaryIO
 from coldchain.bundle.header import Change
 from coldchain.bundle.merge import Ordinals
 from coldchain.bundle.rice import decode_ascending
-from coldchain.bundle.sections import BLOCK
+from coldchain.bundle.sections import blocks
 from coldchain.bundle.varint import Reader
 from coldchain.errors import MalformedError
+from coldchain.limits import Limits
 
 CHUNK = 65_536
 
@@ -84,16 +85,14 @@ class Removals:
             base += values[-1] + 1
             left -= count
 
-    def lines(self, index: int, old: BinaryIO, room: int) -> bytes:
+    def lines(self, index: int, old: BinaryIO, room: int, limits: Limits) -> bytes:
         """The removed lines of one section, each with LF, read from its old content; at most ``room`` bytes."""
         ordinals = Ordinals(self.ordinals(index))
         pieces: list[bytes] = []
         ordinal = 0
-        carry = b""
-        while not ordinals.exhausted() and (data := old.read(BLOCK)):
-            data = carry + data
-            end = data.rfind(b"\n") + 1
-            carry, data = data[end:], data[:end]
+        for data in blocks(old, f"delta: section {self._sets[index].name}", limits):
+            if ordinals.exhausted():
+                break
             count = data.count(b"\n")
             places = ordinals.below(ordinal + count)
             if places:

@@ -46,7 +46,8 @@ def decode_gaps(data: bytes, count: int, what: str) -> list[int]:
     if not data or data[0] > MAX_WIDTH or count > 8 * len(data):
         raise MalformedError(f"{what}: no list of {count} gaps")
     width = data[0]
-    bits = format(int.from_bytes(data[1:], "big"), f"0{8 * (len(data) - 1)}b")
+    # A one in front keeps the zeros that the bits begin with, and stands for nothing itself.
+    bits = format(int.from_bytes(b"\1" + data[1:], "big"), "b")[1:]
     at = 0
     gaps = []
     for _ in range(count):

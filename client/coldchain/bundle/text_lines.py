@@ -42,9 +42,12 @@ def read_text_lines(source: Reader, count: int, reference: Reference, limits: Li
         lengths = raw.varints(count, limits.line_bytes)
         raw.done()
     content = reference(mode) if mode else b""
-    lines = read_column(source, limits.delta_block_bytes, content, limits).split(b"\n")
-    if len(lines) != count:
-        raise MalformedError(f"{source.what}: {len(lines)} lines where {count} were declared")
+    text = read_column(source, limits.delta_block_bytes, content, limits)
+    # Counted before they are cut: a column of line ends alone would become a list of eight times its size.
+    ends = text.count(b"\n")
+    if ends != count - 1:
+        raise MalformedError(f"{source.what}: {ends + 1} lines where {count} were declared")
+    lines = text.split(b"\n")
     if lengths:
         lines = _unfront(lengths, lines, source.what, limits)
     if flags & REVERSED:
@@ -62,7 +65,7 @@ def _unfront(lengths: list[int], suffixes: list[bytes], what: str, limits: Limit
         last = last[:length] + suffix
         # Shared beginnings multiply: without this sum a small block could unfold into gigabytes.
         total += len(last)
-        if total > 4 * limits.delta_block_bytes:
+        if total > limits.delta_block_bytes:
             raise MalformedError(f"{what}: the lines of a block are longer than allowed")
         lines.append(last)
     return lines

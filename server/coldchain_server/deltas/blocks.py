@@ -6,11 +6,12 @@ The writer's half of :mod:`coldchain.bundle.text_lines`, :mod:`coldchain.bundle.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
 from coldchain.bundle import address_lines, hash_lines
-from coldchain.bundle.delta import ADDRESSES, EDITED, HASHES, TEXT
+from coldchain.bundle.delta import ADDRESSES, EDITED, HASHES, TEXT, decode_block
 from coldchain.bundle.hash_lines import (
     ANY_SIZE,
     BARE,
@@ -24,7 +25,9 @@ from coldchain.bundle.hash_lines import (
 )
 from coldchain.bundle.rice import encode_gaps
 from coldchain.bundle.text_lines import FRONT, NO_REFERENCE, OLD_CONTENT, REMOVED_LINES, REVERSED, WINDOW, front
-from coldchain.bundle.varint import encode_varints, put_varint, zigzag
+from coldchain.bundle.varint import Reader, encode_varints, put_varint, zigzag
+from coldchain.errors import InternalError, MalformedError
+from coldchain.limits import LIMITS
 from coldchain_server.deltas.edits import encode_edits, find_edits
 from coldchain_server.deltas.pack import WINDOW_BYTES, column, plain_column
 from coldchain_server.deltas.windows import Window
@@ -73,7 +76,9 @@ def encode_block(
         if any(edits for edits, _ in found):
             rest = [lines for _, lines in found]
             body = bytes([EDITED]) + encode_edits([edits for edits, _ in found])
-            candidates.append(body + (_unedited(rest, references, window, model_bytes) if any(rest) else b""))
+            form = body + (_unedited(rest, references, window, model_bytes) if any(rest) else b"")
+            if _reads_back(form, segments, references, window, removed):
+                candidates.append(form)
     return min(candidates, key=len)
 
 
@@ -89,10 +94,34 @@ def _unedited(segments: Segments, references: References, window: Window | None,
     if any(address_lines.LINE.match(line) for line in flat[:4096]):
         candidates.append(_addresses(segments, references, model_bytes))
     # Text coders take seconds for a large block, and never come near where lines are hashes.
-    if len(flat) <= MANY or schema_of(flat) != HASHES:
-        candidates.append(_texts(segments, references, window, model_bytes))
-    found = [body for forms in candidates for body in forms]
-    return min(found or _texts(segments, references, window, model_bytes), key=len)
+    texts = _texts(segments, references, window, model_bytes)
+    late = len(flat) > MANY and schema_of(flat) == HASHES
+    if not late:
+        candidates.append(texts)
+    forms = sorted((form for found in candidates for form in found), key=len)
+    for form in itertools.chain(forms, texts if late else ()):
+        if _reads_back(form, segments, references, window, None):
+            return form
+    raise InternalError("a block of added records has no form that reads back as it was written")
+
+
+def _reads_back(
+    form: bytes, segments: Segments, references: References, window: Window | None, removed: Segments | None
+) -> bool:
+    """Whether the client makes exactly these lines of a form; one that it refuses or misreads is not used."""
+    source = Reader(form, "block")
+
+    def reference(mode: int) -> bytes:
+        if mode == WINDOW and window is not None:
+            source.take(len(window.head))
+        return references[mode]
+
+    counts = [len(segment) for segment in segments]
+    try:
+        found = decode_block(source, counts, reference, LIMITS, lambda segment: removed[segment] if removed else [])
+    except MalformedError:
+        return False
+    return found == segments
 
 
 def _texts(segments: Segments, references: References, window: Window | None, model_bytes: int) -> Iterator[bytes]:

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from coldchain.bundle.address_lines import parse_address, read_address_lines
 from coldchain.bundle.delta import ADDRESSES
-from coldchain.bundle.varint import Reader
+from coldchain.bundle.rice import encode_gaps
+from coldchain.bundle.varint import Reader, encode_varints
 from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS, Limits
 from coldchain_server.deltas import blocks
+from coldchain_server.deltas.pack import plain_column
 from tests.client.bundle.bundles import address_line, domain, odd_line
 
 segments = st.lists(
@@ -94,3 +96,14 @@ def test_tails_do_not_multiply_without_bound() -> None:
     assert read(form[1:], [3000]) == [lines]
     with pytest.raises(MalformedError, match="longer than allowed"):
         read(form[1:], [3000], Limits(delta_block_bytes=500_000))
+
+
+def test_tails_are_counted_before_they_are_cut() -> None:
+    def one(tails: bytes) -> bytes:
+        return b"\x04" + encode_varints([5]) + encode_gaps([1 << 24]) + plain_column(tails) + plain_column(b"\0")
+
+    assert len(encode_gaps([1 << 24])) == 5
+    assert read(one(b"\tx"), [1]) == [[b"1.0.0.0\tx"]]
+    for tails in (b"\tx\n", b"\tx\n\ty", b"\n" * 1000):
+        with pytest.raises(MalformedError, match="more tails"):
+            read(one(tails), [1])

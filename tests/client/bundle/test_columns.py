@@ -144,6 +144,24 @@ def test_trailing_frames_and_magic_are_refused() -> None:
             read(framed(ZSTD, len(data), packed))
 
 
+def test_a_frame_says_nothing_but_its_data() -> None:
+    """One spelling: no size, no checksum, no dictionary id."""
+    data = b"0123456789abcdef" * 20
+    for extra in ({"write_checksum": True}, {"write_content_size": True}):
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            3, format=zstandard.FORMAT_ZSTD1_MAGICLESS, **{"write_content_size": False, **extra}
+        )
+        packed = zstandard.ZstdCompressor(compression_params=parameters).compress(data)
+        with pytest.raises(MalformedError, match=r"declares its size|checksum"):
+            read(framed(ZSTD, len(data), packed))
+    good = zstd(data)
+    assert good[0] & 3 == 0
+    with_id = bytes([good[0] | 1]) + good[1:2] + b"\x07" + good[2:]  # descriptor, window, an id of one byte
+    assert zstandard.get_frame_parameters(zstandard.FRAME_HEADER + with_id).dict_id == 7
+    with pytest.raises(MalformedError, match="dictionary id"):
+        read(framed(ZSTD, len(data), with_id))
+
+
 def test_a_window_is_bounded_by_the_limits() -> None:
     data = bytes(range(256)) * 4096
     packed = zstd(data)

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from coldchain.bundle.delta import HASHES
 from coldchain.bundle.hash_lines import BARE, BY_NUMBER, SIZE_FIRST, TOPS, WIDTHS, planes, read_hash_lines, template
-from coldchain.bundle.varint import Reader
+from coldchain.bundle.rice import encode_gaps
+from coldchain.bundle.varint import Reader, encode_varints
 from coldchain.errors import MalformedError
-from coldchain.limits import LIMITS
+from coldchain.limits import LIMITS, Limits
 from coldchain_server.deltas import blocks
+from coldchain_server.deltas.pack import column
 from tests.client.bundle.bundles import bare_hash, hash_line, hash_name, odd_line
 
 
@@ -33,9 +35,9 @@ segments = st.lists(
 )
 
 
-def read(data: bytes, counts: list[int]) -> list[list[bytes]]:
+def read(data: bytes, counts: list[int], limits: Limits = LIMITS) -> list[list[bytes]]:
     source = Reader(data, "x")
-    out = read_hash_lines(source, counts, lambda _: b"", LIMITS)
+    out = read_hash_lines(source, counts, lambda _: b"", limits)
     source.done()
     return out
 
@@ -108,6 +110,41 @@ def test_unknown_forms_are_refused() -> None:
     for data in bad:
         with pytest.raises(MalformedError):
             read(data, [0])
+
+
+def named(count: int, names: bytes, more: bytes = b"") -> bytes:
+    """Hash lines of zeros, all with the first name template, whose first number is 0."""
+    out = b"\x00\x10" + encode_varints([len(encode_gaps([0] * count))]) + encode_gaps([0] * count)
+    return (
+        out
+        + column(bytes(12 * count))
+        + column(names)
+        + b"\0\0"
+        + column(b"\0" * count * (1 in names))
+        + column(more)
+        + b"\0" * 4
+    )
+
+
+def test_templates_are_counted_before_they_are_cut() -> None:
+    zero = b"0" * 32 + b":0:"
+    assert read(named(1, b"a\x01b\x01c", b"\7"), [1]) == [[zero + b"a0b7c"]]
+    for count, names in ((1, b"a\nb"), (2, b"a\nb\nc"), (1, b"\n" * 100)):
+        with pytest.raises(MalformedError, match="more name templates"):
+            read(named(count, names), [count])
+    few = Limits(delta_block_bytes=800, line_bytes=40)
+    assert read(named(1, b"\x01" * 20, b"\0" * 19), [1], few) == [[zero + b"0" * 20]]
+    with pytest.raises(MalformedError, match="of more numbers"):
+        read(named(1, b"\x01" * 21, b"\0" * 20), [1], few)
+    with pytest.raises(MalformedError, match="more numbers than allowed"):
+        read(named(9, b"\n".join([b"\x01" * 12] * 9), b"\0" * 11), [9], few)
+
+
+def test_names_do_not_multiply_without_bound() -> None:
+    data = named(60, b"x" * 50)
+    with pytest.raises(MalformedError, match="longer than allowed"):
+        read(data, [60], Limits(delta_block_bytes=2999))
+    assert read(data, [60], Limits(delta_block_bytes=3000))
 
 
 def test_random_hashes_cost_about_their_information() -> None:

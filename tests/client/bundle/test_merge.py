@@ -68,3 +68,45 @@ def test_what_does_not_fit_is_refused() -> None:
         with pytest.raises(MalformedError):
             merge(old, removed, added)
     assert merge(old, [0, 1, 2], []) == (b"", 0)
+
+
+def test_lists_of_added_lines_are_never_gathered() -> None:
+    """Any number of lines may come before the last one of a small section; only the list at hand and the next one are held."""
+    held: set[int] = set()
+    most = 0
+
+    class Batch(list[bytes]):
+        def __del__(self) -> None:
+            held.discard(id(self))
+
+    def batches() -> Iterator[list[bytes]]:
+        nonlocal most
+        for start in range(0, 10_000, 100):
+            batch = Batch(b"%05d" % i for i in range(start, start + 100))
+            held.add(id(batch))
+            most = max(most, len(held))
+            yield batch
+            del batch
+
+    written: list[bytes] = []
+    old = io.BytesIO(b"00000x\n05000x\n~\n")
+    records = merge_set(old, Ordinals(iter([[1]])), Lines(batches(), "x"), written.append, "x", LIMITS)
+    assert (
+        b"".join(written)
+        == b"".join(sorted(b"%05d\n" % i for i in range(10_000)))[:6]
+        + b"00000x\n"
+        + b"".join(b"%05d\n" % i for i in range(1, 10_000))
+        + b"~\n"
+    )
+    assert records == 10_002
+    assert most <= 3
+    assert max(map(len, written)) < 2000
+
+
+def test_lines_of_many_lists_and_a_damaged_old_section() -> None:
+    """Old lines out of order give another result, and no other error."""
+    for data in (b"z\na\n", b"z\nz\nb\n", b"\n\n\n", b"m\n"):
+        out: list[bytes] = []
+        lines = Lines(batched([b"%02d" % i for i in range(40)], 3), "x")
+        assert merge_set(io.BytesIO(data), Ordinals(iter([])), lines, out.append, "x", LIMITS) == 40 + data.count(b"\n")
+        assert len(b"".join(out)) == 120 + len(data)

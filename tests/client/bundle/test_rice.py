@@ -46,6 +46,15 @@ def test_foreign_bytes_raise_only_our_error(data: bytes, count: int) -> None:
     assert len(gaps) == count
 
 
+def test_a_width_alone_holds_no_gap() -> None:
+    for width in range(MAX_WIDTH + 1):
+        with pytest.raises(MalformedError, match="ends inside a gap"):
+            decode_gaps(bytes([width]), 1, "x")
+    assert decode_gaps(b"\x00\x00", 8, "x") == [0] * 8
+    with pytest.raises(MalformedError, match="ends inside a gap"):
+        decode_gaps(b"\x00\x00", 9, "x")
+
+
 def test_damage_is_refused() -> None:
     good = encode_ascending([3, 10, 11])
     for count in (0, 1, 2, 12, 50, 10**9):
