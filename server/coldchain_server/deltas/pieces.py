@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coldchain.bundle.file_pieces import COPIES, GOES_ON, RANGE, WINDOW
-from coldchain.bundle.varint import encode_varints, put_varint, zigzag
+from coldchain.bundle.file_pieces import COPIES, GOES_ON, RANGE, WINDOW, read_group
+from coldchain.bundle.varint import Reader, encode_varints, put_varint, zigzag
+from coldchain.errors import InternalError, MalformedError
+from coldchain.limits import LIMITS
 from coldchain_server.deltas.pack import column
 from coldchain_server.deltas.windows import Window
 
@@ -69,7 +71,27 @@ def group(pieces: Iterator[NewPiece]) -> Iterator[list[NewPiece]]:
 
 def encode_group(pieces: list[NewPiece], window: Window | None, model_bytes: int = 0) -> bytes:
     """The smallest form of a group; ``window`` is what may be offered beside the old files, ``model_bytes`` what the model may code."""
-    return min(forms(pieces, window, model_bytes), key=len)
+    for form in sorted(forms(pieces, window, model_bytes), key=len):
+        if _reads_back(form, pieces, window):
+            return form
+    raise InternalError("a group of files has no form that reads back as it was written")
+
+
+def _reads_back(form: bytes, pieces: list[NewPiece], window: Window | None) -> bool:
+    """Whether the client makes exactly these pieces of a form; one that it refuses or misreads is not used."""
+    source = Reader(form, "group")
+
+    def content(source: Reader) -> bytes:
+        assert window is not None
+        source.take(len(window.head))
+        return window.content
+
+    try:
+        found = read_group(source, 0, len(pieces), lambda index, _start, _length: pieces[index].old, content, LIMITS)
+        source.done()
+    except MalformedError:
+        return False
+    return [(piece.data, piece.goes_on) for piece in found] == [(piece.data, piece.goes_on) for piece in pieces]
 
 
 def forms(pieces: list[NewPiece], window: Window | None, model_bytes: int = 0) -> list[bytes]:
@@ -88,7 +110,6 @@ def forms(pieces: list[NewPiece], window: Window | None, model_bytes: int = 0) -
         packed = column(bytes(steps))
         for head, reference in plain:
             found.append(_with_copies(head) + packed + column(bytes(literals), reference, model_bytes))
-        found.append(_with_copies(plain[0][0]) + packed + column(bytes(literals), b"", model_bytes))
     return found
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldchain.bundle.columns import ZSTD
-from coldchain.bundle.delta import MAGIC, apply_delta, decode_block
+from coldchain.bundle.delta import EDITED, MAGIC, apply_delta, decode_block
 from coldchain.bundle.description import BundleDescription, Section
 from coldchain.bundle.varint import Reader, encode_varints
 from coldchain.errors import ColdchainError, DigestError, MalformedError, NewerFormatError
@@ -248,7 +248,8 @@ def test_more_and_less_than_declared(store: Store) -> None:
         (replace(good, blocks=(block, block)), "bytes after its end"),
         (replace(good, blocks=((0, block[1]), block)), "without records"),
         (replace(good, blocks=((2, block[1] + b"\0"),)), "1 bytes too many"),
-        (replace(good, blocks=((2, b"\3" + block[1][1:]),)), "3 is more than 2"),
+        (replace(good, blocks=((2, b"\4" + block[1][1:]),)), "4 is more than 3"),
+        (replace(good, blocks=((2, bytes([EDITED]) + b"\0" + block[1][1:]),)), "edited lines where there are none"),
         (replace(good, removed=b"\0"), "bytes after its removed records"),
         (replace(good, groups=(b"\0",)), "bytes after its end"),
         (replace(good, header=full_header(coming_set(b"l", 0)), blocks=()), "becomes empty"),

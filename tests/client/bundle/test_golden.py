@@ -116,7 +116,8 @@ def test_the_forms_are_all_there() -> None:
     hashes = [bytes.fromhex(body) for block in FORMS["blocks"] if block["kind"] == "hashes" for body in block["bodies"]]
     assert {body[1] & 3 for body in hashes} == {0, 1, 2}
     assert {body[1] & 8 for body in hashes} == {0, 8}
-    assert {body[1] for body in kinds["bare hashes"]} == {4}
+    assert {body[1] & 16 for body in hashes} == {0, 16}
+    assert {body[1] & ~16 for body in kinds["bare hashes"]} == {4}
     assert {body[1] for body in kinds["addresses"]} == {7}
     groups = [bytes.fromhex(body) for group in FORMS["groups"] for body in group["bodies"]]
     assert {body[0] for body in groups} == {0, WINDOW, COPIES, WINDOW | COPIES}

@@ -114,7 +114,7 @@ def test_unknown_forms_are_refused() -> None:
 
 def named(count: int, names: bytes, more: bytes = b"") -> bytes:
     """Hash lines of zeros, all with the first name template, whose first number is 0."""
-    out = b"\x00\x10" + encode_varints([len(encode_gaps([0] * count))]) + encode_gaps([0] * count)
+    out = bytes([TOPS, 16]) + encode_varints([len(encode_gaps([0] * count))]) + encode_gaps([0] * count)
     return (
         out
         + column(bytes(12 * count))
