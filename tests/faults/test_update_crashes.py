@@ -11,7 +11,7 @@ import asyncio
 import errno
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,10 +144,14 @@ def sweep(
     scene: Scene,
     path: Path,
     count: int | None = None,
-    error: int | None = None,
+    errors: Sequence[int] = (),
     calls: Iterable[str] = crashpoints.FILE_CALLS,
 ) -> tuple[int, int, Counter[str]]:
-    """Stops the update at every point (or at ``count`` of them); returns how many there are, were tried, and what was found."""
+    """Stops the update at every point, or at ``count`` of them: by kill -9, or with one of ``errors`` after the other.
+
+    Returns:
+        How many points there are, how many were tried, and what was found.
+    """
     names = frozenset(calls)
 
     def work(directory: ClientDirectory) -> Callable[[], None]:
@@ -159,7 +163,8 @@ def sweep(
     total = len(whole.calls)
     points = crashpoints.spread(total, count or total)
     states: Counter[str] = Counter()
-    for point in points:
+    for turn, point in enumerate(points):
+        error = errors[turn % len(errors)] if errors else None
         directory = scene.endpoint(path)
         ending = crashpoints.run(work(directory), point, error=error, calls=names)
         assert error is not None or ending.killed, (point, ending)
@@ -197,7 +202,7 @@ def test_killed_at_a_spread_of_points(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 def test_refused_at_a_spread_of_points(error: int, tmp_path: Path) -> None:
-    total, tried, states = sweep(delta(tmp_path), tmp_path / "endpoint", 8, error, READS)
+    total, tried, states = sweep(delta(tmp_path), tmp_path / "endpoint", 8, [error], READS)
     show(f"{errno.errorcode[error]}, delta", total, tried, states)
     assert torn(states) == []
 
@@ -215,10 +220,19 @@ def test_killed_at_every_point(name: str, tmp_path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+def test_refused_at_every_point(error: int, tmp_path: Path) -> None:
+    total, tried, states = sweep(delta(tmp_path), tmp_path / "endpoint", None, [error], READS)
+    show(f"{errno.errorcode[error]}, delta", total, tried, states)
+    assert tried == total
+    assert torn(states) == []
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", SCENES)
-def test_refused_at_every_point(name: str, error: int, tmp_path: Path) -> None:
-    total, tried, states = sweep(SCENES[name](tmp_path), tmp_path / "endpoint", None, error, READS)
-    show(f"{errno.errorcode[error]}, {name}", total, tried, states)
+def test_refused_at_every_point_in_turn(name: str, tmp_path: Path) -> None:
+    total, tried, states = sweep(SCENES[name](tmp_path), tmp_path / "endpoint", None, ERRORS, READS)
+    show(f"the errors in turn, {name}", total, tried, states)
     assert tried == total
     assert torn(states) == []
 

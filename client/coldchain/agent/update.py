@@ -151,14 +151,15 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
     settings = settings or Settings()
     kept = "what was installed stays in use"
     try:
-        config = directory.config()
         # Whatever else the disk refuses (closing, looking) is told as such too.
-        with durable.disk(directory.path), directory.locked():
-            run = _Update(directory, config, settings)
-            try:
-                return await run.run()
-            finally:
-                kept = run.kept
+        with durable.disk(directory.path):
+            config = directory.config()
+            with directory.locked():
+                run = _Update(directory, config, settings)
+                try:
+                    return await run.run()
+                finally:
+                    kept = run.kept
     except ColdchainError as error:
         error.kept = error.kept or kept
         raise

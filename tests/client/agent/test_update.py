@@ -38,10 +38,12 @@ from coldchain.install import trusted, versions
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.limits import LIMITS
+from coldchain_server.web.origin import running
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, installed, metered, run, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
 from tests.client.agent.world import World, contents, left_over
 from tests.client.tuf.repository import digest, signer
+from tests.server.web.published import MemoryStorage
 
 QUICK = replace(LIMITS, connect_seconds=0.5, metadata_seconds=0.3, download_floor_seconds=0.3)
 
@@ -364,8 +366,9 @@ async def test_a_poisoned_beginning_does_not_spoil_a_good_server(
             lie = wrong or data[: len(data) // 2 - 1] + b"!"
             server.write(writer, answer(lie, length=len(data)))
 
-    edge = Edge(world.two)
-    async with raw_server(script) as evil, serving(edge) as url:
+    # The real origin goes on where it is told to, so what it sends does not fit the wrong beginning.
+    async with raw_server(script) as evil, running(MemoryStorage(dict(world.two))) as origin:
+        url = origin.url
         assert isinstance(await refused(fresh, evil.url), TransportError)
         assert any(fresh.staging.iterdir())
         done = await run(fresh, evil.url, url)

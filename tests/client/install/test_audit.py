@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -112,6 +113,13 @@ def test_every_changed_byte_of_the_evidence_is_found(endpoint: Endpoint) -> None
         assert bad(endpoint) == [check]
         (folder / name).write_bytes(data)
     assert bad(endpoint) == []
+
+
+def test_the_whole_digest_counts_and_not_its_beginning(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name holds 16 digits of the bundle's digest; the check must not stop at those."""
+    other = replace(endpoint.publisher.releases["us"][1], release=7)
+    monkeypatch.setattr("coldchain.install.versions.Version.describe", lambda _version, _limits: other)
+    assert bad(endpoint) == ["bundle.json"]
 
 
 def test_other_files_are_found(endpoint: Endpoint) -> None:

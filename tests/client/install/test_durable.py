@@ -242,6 +242,14 @@ def test_a_file_that_cannot_be_linked_is_copied(here: Folder, monkeypatch: pytes
             here.link("x", here, name)
 
 
+def test_a_link_is_linked_itself_and_not_what_it_leads_to(here: Folder, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"old")
+    (here.path / "symlink").symlink_to("../victim")
+    here.link("second", here, "symlink")
+    assert here.read_link("second") == "../victim"
+    assert (tmp_path / "victim").stat().st_nlink == 1
+
+
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 

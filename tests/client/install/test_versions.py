@@ -139,6 +139,16 @@ def test_a_delta_upon_a_damaged_version_never_becomes_one(store: Store, tmp_path
     assert versions.check(versions.place(store.directory, found)) is None
 
 
+def test_a_link_of_the_right_length_is_no_section(store: Store, tmp_path: Path) -> None:
+    one = store.install()
+    path = one.path / "rules.yar"
+    length = path.stat().st_size
+    path.unlink()
+    path.symlink_to("x" * length)
+    assert path.lstat().st_size == length
+    assert one.glance() == "rules.yar is no file"
+
+
 def test_a_section_on_a_failing_disk_is_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     one = store.install()
 
