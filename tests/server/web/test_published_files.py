@@ -249,7 +249,8 @@ async def test_other_methods_are_refused_and_the_allowed_named(method: str, targ
 
 async def test_requests_with_bodies_are_refused_and_the_body_not_taken_for_a_request() -> None:
     for extra, body in (
-        ("Content-Length: 37", b"GET /metadata/1.root.json HTTP/1.1\r\n\r\n"),
+        ("Content-Length: 5", b"hello"),
+        ("Content-Length: 38", b"GET /metadata/1.root.json HTTP/1.1\r\n\r\n"),
         ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
     ):
         async with serving() as (_, client):
