@@ -1,8 +1,9 @@
 """Changing a role's keys, without a moment in which a client sees a state it would refuse.
 
-Where old keys are at hand, everything the change touches is signed by the old *and* the new keys; it goes out first, and the
-delegator that swears in the new keys goes out last (for top-level roles a new root; for delegated roles the new top-level targets,
-which the same timestamp names). A crash in between leaves the old keys in force and files that verify under both.
+Top-level roles: where old keys are at hand, everything the change touches is signed by the old *and* the new keys; it goes out
+first, and the new root that swears in the new keys goes out last. A crash in between leaves the old keys in force and files that
+verify under both. Delegated roles: the new top-level targets and the roles signed by the new keys come into force together, with the
+timestamp that names them.
 
 Where too few old keys are left (lost, stolen and destroyed), the new root must come first; endpoints then see roles they refuse
 until the rest has followed, and keep what they have. The command says so and can be run again.
@@ -198,7 +199,7 @@ async def _rotate_delegated(
         signed.version += 1
         signed.expires = now + LIVES[role]
         changed[name] = Metadata(signed)
-        sign(changed[name], [*_old_signers(state, keyring, name), *new])
+        sign(changed[name], new)
     sign(targets, role_signers(state, keyring, "targets"))
     await publish_roles(state, keyring, storage, changed, now, mend=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,9 @@ import pytest
 from coldchain import canonical
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import ApprovalError, ColdchainError, StateError
+from coldchain_server.catalogue.interface import Feed
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
+from coldchain_server.feeds.pull import pull
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.signing.roles import decode, sign
@@ -264,11 +267,24 @@ async def test_the_approvers_regions_decide(home: Home, change: str) -> None:
     await refused(home, "regions")
 
 
-async def test_an_earlier_result_of_the_lint_is_not_believed(home: Home) -> None:
-    """Results of checks are kept beside the origin; who can write there must not reach the approver's key."""
+async def test_an_earlier_result_of_the_lint_is_not_believed(published_home: Home) -> None:
+    """Results of checks are kept beside the origin; who can write there decides what is built, and not what is approved."""
+    home = published_home
+    async with home.catalogue() as catalogue:
+        feed = Feed("acme", "clamav", str(origins.write_feed(home, origins.SECOND)), False)
+        await pull(home, catalogue, feed, taken="2026-06-01T12:00:00Z")
+    evil = origins.SECOND["daily.hsb"].replace(b"Agent-7-0", b"Agent-7-1")
+    digest = home.content.put(evil)
+    poisoned = 0
     for file in home.lint.iterdir():
-        file.write_bytes(b"{}")
-    assert await origins.approve_release(home, 2) == ("approver-1", True)
+        entry = json.loads(file.read_bytes())
+        if entry["section"]["sha256"] == hashlib.sha256(origins.SECOND["daily.hsb"]).hexdigest():
+            entry["section"]["sha256"] = digest
+            file.write_bytes(canonical.encode(entry))
+            poisoned += 1
+    assert poisoned == 1
+    await origins.build_release(home, None)
+    await refused(home, "assembled again from the feeds' snapshots")
 
 
 async def test_damaged_content_is_not_approved(home: Home) -> None:

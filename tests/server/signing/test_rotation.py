@@ -269,12 +269,15 @@ async def test_root_and_targets_expired_together_are_renewed_one_after_the_other
 
 async def test_a_release_is_not_published_under_an_expired_root(published_home: Home) -> None:
     """It would be called published, and no endpoint would take it."""
-    number = (await origins.build_release(published_home, origins.SECOND)).number
-    await origins.approve_release(published_home, number)
+    last_day = NOW + LIVES["root"] - timedelta(days=1)
+    number = (await origins.build_release(published_home, origins.SECOND, now=last_day)).number
+    await origins.approve_release(published_home, number, now=last_day)
     before = (published_home.public / "metadata" / "timestamp.json").read_bytes()
     with pytest.raises(ExpiredError):
-        await origins.publish_release(published_home, number, now=NOW + LIVES["root"] + HOUR)
+        await origins.publish_release(published_home, number, now=last_day + timedelta(days=2))
     assert (published_home.public / "metadata" / "timestamp.json").read_bytes() == before
+    await origins.publish_release(published_home, number, now=last_day)
+    assert origins.read_all(published_home, now=last_day) == 2
 
 
 @pytest.mark.parametrize("role", ["root", "targets"])
