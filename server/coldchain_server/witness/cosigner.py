@@ -33,9 +33,9 @@ from typing import Final
 
 from coldchain.errors import EvidenceError, MalformedError, SignatureError
 from coldchain.tlog.add_checkpoint import SIZE_TYPE, Question, encode_answer, encode_size, parse_question
-from coldchain.tlog.checkpoint import Checkpoint, open_checkpoint
+from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import check_consistency
-from coldchain.tlog.note import NoteSignature, SignedNote, sign_text
+from coldchain.tlog.note import NoteSignature, SignedNote, open_note, sign_text
 from coldchain.tlog.vkey import NoteKey, parse_vkey
 from coldchain_server.witness.home import Sign
 from coldchain_server.witness.memory import Head, Memory
@@ -93,7 +93,7 @@ class Cosigner:
             question = self._understand(body)
             checkpoint = question.checkpoint
             keys = self._keys(checkpoint.origin)
-            impossible = self._verify(question.note, keys)
+            self._verify(question.note, keys)
         except Refused as refused:
             return refused.reply
         head = self._memory.head(checkpoint.origin)
@@ -101,8 +101,6 @@ class Cosigner:
         if question.old != head.size:
             return stale(head.size)
         try:
-            if impossible is not None:
-                raise impossible
             check_consistency(question.proof, head.size, head.root, checkpoint.size, checkpoint.root)
         except EvidenceError as error:
             self._tell_fork(head, checkpoint, question.note)
@@ -130,15 +128,11 @@ class Cosigner:
             raise Refused(HTTPStatus.NOT_FOUND, "unknown", "this witness does not follow that log")
         return keys
 
-    def _verify(self, note: SignedNote, keys: list[NoteKey]) -> EvidenceError | None:
-        """Checks the log's signature. Returns what else is wrong (an empty log with a root), to be said when sizes agree."""
+    def _verify(self, note: SignedNote, keys: list[NoteKey]) -> None:
         try:
-            open_checkpoint(note, keys)
+            open_note(note, keys)
         except SignatureError as error:
             raise Refused(HTTPStatus.FORBIDDEN, "signature", error.what) from error
-        except EvidenceError as error:  # of a known log, and signed by it
-            return error
-        return None
 
     def _tell_fork(self, head: Head, checkpoint: Checkpoint, note: SignedNote) -> None:
         if head.note is not None and checkpoint.size == head.size and checkpoint.root != head.root:

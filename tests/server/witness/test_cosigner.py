@@ -238,6 +238,17 @@ def test_logs_do_not_touch_each_other(home: WitnessHome, memory: Memory) -> None
     assert short(cosigner.add_checkpoint(ask(0, 6))) == (409, b"5\n")
 
 
+def test_only_the_logs_and_its_own_signature_are_shown(cosigner: Cosigner, home: WitnessHome, memory: Memory) -> None:
+    """Whatever else stood under the checkpoint: anybody could have added it, and it would be shown to everybody."""
+    beside = Signer("spam.example/buy", Kind.ED25519, 9)
+    cosigned(cosigner.add_checkpoint(ask(0, 5, signers=[beside, STRANGER, LOG, ONE])), note(size=5), home.key)
+    shown = memory.shown(ORIGIN_ID)
+    assert shown is not None
+    assert [(one.name, one.key_id) for one in parse_note(shown).signatures] == [
+        (key.name, key.key_id) for key in (LOG.key, home.key)
+    ]
+
+
 def test_a_log_may_have_two_keys_and_lose_one(home: WitnessHome, memory: Memory) -> None:
     memory.follow(STRANGER.name, STRANGER.vkey)
     cosigner = cosigner_of(home, memory)

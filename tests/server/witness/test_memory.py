@@ -137,16 +137,18 @@ def test_damage_is_never_an_empty_start(path: Path) -> None:
     cuts = [whole[:at] for at in range(0, len(whole), page)]
     holes = [whole[:at] + bytes(page) + whole[at + page :] for at in range(0, len(whole), page)]
     noise = [whole[:at] + b"\xa5" * 64 + whole[at + 64 :] for at in range(0, len(whole), page)]
-    refused = 0
-    for damaged in (*cuts, *holes, *noise, b"x"):
+
+    def refused(damaged: bytes) -> bool:
         path.write_bytes(damaged)
         with contextlib.suppress(StorageError, StateError):
             opened = Memory.open(path, VKEY)
-            assert opened.head(ORIGIN) == head(3)
+            assert (opened.head(ORIGIN), opened.shown(ORIGIN_ID)) == (head(3), b"note 3")
             opened.close()
-            continue
-        refused += 1
-    assert refused >= len(cuts) + len(holes)
+            return False
+        return True
+
+    assert all(map(refused, [*cuts, *holes, b"x"]))
+    assert any(map(refused, noise))
 
 
 def test_a_memory_without_rights_is_an_error_of_the_disk(path: Path) -> None:
