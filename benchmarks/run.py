@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             contents = Contents(Path(scratch) / series.name)
             contents.directory.mkdir()
             results["series"][series.name] = _series(series, sampling, peers, contents)
+            _write(results, options.json)  # so that a run that is broken off leaves what it has
         if not options.series or SYNTHETIC in options.series:
             results[SYNTHETIC] = [
                 grown.measure(width, options.records, peers, Path(scratch), _say) for width in grown.WIDTHS
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Nothing was measured: no such series, or no samples.")
         return 2
     _write(results, options.json)
+    print(f"\n{report(results)}\nWritten: {RESULTS.name}/results.md, results.json, ratios.svg.")
     return 0
 
 
@@ -139,15 +141,13 @@ def _write(results: dict[str, Any], also: Path | None) -> None:
     (RESULTS / "results.json").write_text(data, encoding="utf-8")
     if also:
         also.write_text(data, encoding="utf-8")
-    text = report(results)
-    (RESULTS / "results.md").write_text(text, encoding="utf-8")
+    (RESULTS / "results.md").write_text(report(results), encoding="utf-8")
     bars = [
         Bar(name, found["summary"]["ratio"], found["summary"]["goal"])
         for name, found in results["series"].items()
         if found["summary"]["ratio"] is not None
     ]
     (RESULTS / "ratios.svg").write_text(chart(bars, "Deltas over real histories"), encoding="utf-8")
-    print(f"\n{text}\nWritten: {RESULTS.name}/results.md, results.json, ratios.svg.")
 
 
 def report(results: dict[str, Any]) -> str:
