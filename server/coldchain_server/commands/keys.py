@@ -13,6 +13,7 @@ from coldchain_server.home import Home
 from coldchain_server.release.build import utc_text
 from coldchain_server.signing.ceremony import TOP_LEVEL
 from coldchain_server.signing.key_files import DEMO, MODERATE
+from coldchain_server.signing.log_policy import policy_of
 from coldchain_server.signing.roles import load_state, now_utc
 from coldchain_server.signing.rotation import (
     ROTATABLE,
@@ -99,6 +100,17 @@ def keys_renew(role: str, directory: Path, as_json: bool) -> None:
 
     run(work())
     out({"role": role}, as_json, [f"{role} is signed for another year"])
+
+
+@keys.command("log", epilog=example("coldchain-server keys log > log.vkey"))
+@home_option
+@json_option
+def keys_log(directory: Path, as_json: bool) -> None:
+    """Print the public log's key (its vkey): what witnesses and policies need."""
+    home = Home(directory)
+    home.require()
+    vkey = policy_of(run(load_state(home.storage))).logs[0].vkey
+    out({"vkey": vkey}, as_json, [vkey])
 
 
 @keys.command("policy", epilog=example("coldchain-server keys policy witnesses.policy"))
