@@ -73,7 +73,7 @@ def test_what_it_leaves_can_be_looked_at_as_it_says(told: tuple[str, Path]) -> N
     section.chmod(0o644)
     data = section.read_bytes()
     section.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    words: list[str | Path] = [PROGRAM.with_name("coldchain"), "verify", "endpoint-us"]
+    words = [PROGRAM.with_name("coldchain"), "verify", "endpoint-us"]
     assert subprocess.run(words, cwd=directory, capture_output=True, check=False).returncode == 40
 
 
