@@ -8,8 +8,8 @@ BENCH  := $(VENV)/.bench
 demo: $(READY) ## the whole journey on embedded defaults, in under a minute
 	$(VENV)/bin/coldchain-server demo
 
-test: $(READY) ## the test suite
-	$(VENV)/bin/python -m pytest -q -m "not faults"
+test: $(READY) ## the test suite, a process for each core, each file's tests in one of them
+	$(VENV)/bin/python -m pytest -q -m "not faults" -n auto --dist loadfile
 
 check: test lint ## the test suite, ruff, mypy --strict and the import contracts
 
