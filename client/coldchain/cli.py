@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import coldchain
 from coldchain.commands import content, endpoint
 from coldchain.commands.command import Command
-from coldchain.errors import ColdchainError
+from coldchain.errors import ColdchainError, StorageError
 
 COMMANDS = (endpoint, content)
 
@@ -38,6 +38,13 @@ def run(words: Sequence[str] | None = None) -> int:
         found, text, error = command(options)
     except ColdchainError as refused:
         found, text, error = {}, "", refused
+    except BrokenPipeError:
+        raise
+    except OSError as refused_by_system:
+        # what no room expects, such as no more open files before the work has begun
+        words = f"{refused_by_system.filename or 'the system'}: {refused_by_system.strerror or refused_by_system}"
+        kept = "what was installed stays in use"
+        found, text, error = {}, "", StorageError(words, kept=kept, todo="check the disk, permissions and open files")
     except KeyboardInterrupt:
         print("coldchain: interrupted; what was installed stays in use", file=sys.stderr)
         return 130

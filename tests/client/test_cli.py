@@ -279,6 +279,15 @@ def test_the_program_itself_is_silent_in_a_pipe_and_ends_with_the_code(updated: 
         assert (done.stderr == b"") is (code == 0)
 
 
+def test_no_open_files_left_is_said_in_words(updated: Endpoint) -> None:
+    program = Path(sys.executable).parent / "coldchain"
+    words = f"ulimit -n 6; exec '{program}' update '{updated.directory}'"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert done.returncode == 43, done.stderr
+    assert done.stderr.startswith("coldchain: disk: ")
+    assert "stays in use" in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_error(updated: Endpoint) -> None:
     program = Path(sys.executable).parent / "coldchain"
     first, second = os.pipe()
