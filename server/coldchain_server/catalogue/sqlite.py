@@ -52,9 +52,7 @@ class SqliteCatalogue:
         try:
             for pragma in ("synchronous=FULL", "foreign_keys=ON"):
                 await connection.execute(f"PRAGMA {pragma}")
-            if await catalogue._version() < len(MIGRATIONS):
-                await catalogue._use_wal()
-                await catalogue._migrate()
+            await catalogue._bring_up_to_date()
         except sqlite3.Error as error:
             await connection.close()
             raise StorageError(f"the catalogue {path.name} cannot be opened: {error}") from error
@@ -74,16 +72,21 @@ class SqliteCatalogue:
             raise StorageError("the catalogue's migrations have a gap", todo="restore the catalogue from a backup")
         return len(done)
 
-    async def _use_wal(self) -> None:
-        """Kept in the file. SQLite does not wait for other processes here, so this does."""
+    async def _bring_up_to_date(self) -> None:
+        """WAL (kept in the file) and what migrations are missing.
+
+        SQLite does not wait, whatever the timeout, while another connection is just turning a new file to WAL; so this does.
+        """
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
-                await self._connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                if await self._version() < len(MIGRATIONS):
+                    await self._all("PRAGMA journal_mode=WAL")
+                    await self._migrate()
+            except StorageError as error:
+                if not _busy(error.__cause__) or time.monotonic() >= deadline:
                     raise
-                await asyncio.sleep(_POLL_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS / 5)
             else:
                 return
 
@@ -256,6 +259,11 @@ class SqliteCatalogue:
     async def close(self) -> None:
         """See the interface."""
         await self._connection.close()
+
+
+def _busy(cause: BaseException | None) -> bool:
+    """Whether SQLite refused because of another connection; the low byte holds the kind, whatever the detail above it."""
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _locked(handle: int) -> bool:

@@ -191,6 +191,17 @@ async def test_processes_that_open_a_new_file_at_once_all_succeed(memory: Path) 
     await catalogue.close()
 
 
+async def test_connections_that_open_a_new_file_at_once_all_succeed(memory: Path) -> None:
+    """Each has its own thread; SQLite itself does not wait where one of them is just turning the file to WAL."""
+    for turn in range(12):
+        path = memory / f"{turn}.sqlite"
+        opened = await asyncio.gather(*(SqliteCatalogue.open(path) for _ in range(6)), return_exceptions=True)
+        for one in opened:
+            if isinstance(one, SqliteCatalogue):
+                await one.close()
+        assert [one for one in opened if not isinstance(one, SqliteCatalogue)] == []
+
+
 def test_a_refused_file_does_not_keep_the_process_from_ending(memory: Path) -> None:
     """The database has a thread of its own, which must not outlive the error."""
     path = memory / "catalogue.sqlite"

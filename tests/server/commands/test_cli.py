@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from coldchain_server.cli import main
+from coldchain_server.commands.options import shown
 from coldchain_server.home import Home
 from coldchain_server.signing.roles import now_utc
 from tests.server import origins
@@ -201,6 +202,15 @@ def test_text_of_feeds_cannot_move_the_cursor(published_home: Home) -> None:
     (folder / "a\x1b[2Jb.exe").write_bytes(b"MZ")
     result = run("feed", "add", "hostile", str(folder), home=published_home)
     assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\r"])
+def test_nothing_but_lines_of_text_reaches_a_terminal(built_home: Home, text: str) -> None:
+    assert shown(f"a{text}b\nc").splitlines()[-1] == "c"
+    assert text not in shown(f"a{text}b\nc")
+    result = run("rollout", "set", "1", "--region", f"us{text}", home=built_home)
+    assert result.exit_code == 2
+    assert text not in result.output.replace("\r\n", "\n")
 
 
 def test_init_refuses_what_is_no_product_or_region(memory: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coldchain.errors import StorageError
-from coldchain_server.storage.durable import disk, make_directory, move, remove, write_file
+from coldchain_server.storage.durable import disk, make_directory, move, remove, temporary, write_file
 from tests.server.storage.test_directory import calls, in_order
 
 
@@ -22,6 +22,12 @@ def test_a_file_is_replaced_whole(memory: Path) -> None:
         assert in_order(found, "open", "write", "flush", "fsync", "rename", "open", "fsync")
         assert (memory / "f").read_bytes() == data
     assert [path.name for path in memory.iterdir()] == ["f"]
+
+
+def test_no_two_writers_have_one_temporary_name(memory: Path) -> None:
+    names = {temporary(memory / "f") for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.parent == memory and name.name.startswith(".f.") for name in names)
 
 
 def test_both_ends_of_a_move_are_synced(memory: Path) -> None:
