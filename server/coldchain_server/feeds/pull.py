@@ -36,10 +36,11 @@ async def pull(
     report = lint_snapshot(snapshot, home.content, skip_bad=feed.skip_bad, cache=home.lint, progress=progress)
     report.require(skip_bad=feed.skip_bad)
     digest = home.content.put(snapshot.encode())
-    await catalogue.put_feed(Feed(feed.name, feed.kind, feed.path, feed.skip_bad, digest))
     await catalogue.put_snapshot(
         Snapshot(digest, feed.name, taken, len(snapshot.files), report.records, report.skipped)
     )
+    # after it: a feed's row never names a snapshot that has none
+    await catalogue.put_feed(Feed(feed.name, feed.kind, feed.path, feed.skip_bad, digest))
     return report
 
 
