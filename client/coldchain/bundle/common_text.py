@@ -41,14 +41,13 @@ DSIG:
 .fp:.hdb:.hsb:.ldb:.mdb:.msb:.ndb:.sfp:.info:.ign2:.cfg:.crb:.cdb:.ftm:.idb:.hdu:.hsu:.ldu:.mdu:.msu:.ndu:
 Win.Trojan.Agent-1000000-0;Engine:51-255,Target:1;(0&1&2)|(3&4);0:4d5a;EOF-1024:;EP+0:::i::w
 Win.Malware.Generic-;Engine:81-255,Target:0;0&1&2;Unix.Trojan.Mirai-;Html.Phishing.;Js.Downloader.;Doc.Dropper.;Pdf.Exploit.CVE_20
-/* Yara rule For feedback or questions contact us at: https://github.com/
- * Copyright (c) 2020-2026 All rights reserved. */
+/* Copyright (c) 2020-2026 All rights reserved. */
 import "pe"
 import "elf"
 import "math"
 import "hash"
-private rule is__
-rule Win32_Ransomware_
+private rule
+rule
 {
     meta:
         description = "Detects "
