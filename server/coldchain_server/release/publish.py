@@ -57,6 +57,7 @@ async def publish(
         _check_roles(state, roles, release)
         for region, role in roles.items():
             await _put_targets(home, draft, region, channel, role)
+        await put_snapshots(home, manifest)  # they went out when it was logged; what the disk damaged since is mended
         facts = state.rollout()
         for region in manifest.regions:
             entry: canonical.Object = {"release": number, "share": share, "held": False}

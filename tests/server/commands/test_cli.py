@@ -53,11 +53,11 @@ def told(result: Result) -> dict[str, Any]:
 
 def test_the_commands_are_those_of_the_documents() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        *("init", "serve", "demo"),
+        *("init", "serve", "demo", "witness"),
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
-        *(f"release {name}" for name in ("build", "approve", "publish", "discard", "list", "show")),
+        *(f"release {name}" for name in ("build", "log", "approve", "publish", "discard", "list", "show")),
         *(f"rollout {name}" for name in ("set", "hold", "resume")),
-        *(f"keys {name}" for name in ("list", "rotate", "renew", "regions")),
+        *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
     }
 
 
@@ -94,6 +94,7 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("feed", "list"): (),
     ("feed", "remove"): ("acme",),
     ("release", "build"): (),
+    ("release", "log"): ("1",),
     ("release", "approve"): ("1",),
     ("release", "publish"): ("1",),
     ("release", "discard"): ("1",),
@@ -106,6 +107,8 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("keys", "rotate"): ("timestamp",),
     ("keys", "renew"): ("root",),
     ("keys", "regions"): (),
+    ("keys", "log"): (),
+    ("keys", "policy"): (os.devnull,),
 }
 
 
@@ -119,7 +122,7 @@ def test_without_an_origin_every_command_says_how_to_make_one(words: tuple[str, 
         assert "next: coldchain-server init DIR" in result.stderr
         assert (told(result)["exit_code"] if json_flag else result.stdout) == (62 if json_flag else "")
     assert not home.directory.exists()
-    assert {*NEED_A_HOME, ("init",), ("serve",), ("demo",)} == set(COMMANDS)
+    assert {*NEED_A_HOME, ("init",), ("serve",), ("demo",), ("witness",)} == set(COMMANDS)
 
 
 REFUSALS: list[tuple[str, int, str]] = [
@@ -128,7 +131,7 @@ REFUSALS: list[tuple[str, int, str]] = [
     ("release approve 1", 62, "release 1 of stable is published"),
     ("release approve 2 --key root-1", 64, "key root-1 may not sign"),
     ("release approve 2 --key nobody", 64, "no key 'nobody' here"),
-    ("release build", 62, "release 2 of stable is built and not published"),
+    ("release build", 62, "release 2 of stable is logged and not published"),
     ("release build --channel nightly", 62, "no channel 'nightly'"),
     ("release show 9", 62, "no release 9 of stable"),
     ("release discard 1", 62, "it cannot become discarded"),
@@ -256,7 +259,7 @@ def test_a_journey_as_a_person_types_it(memory: Path) -> None:
         assert done.stderr == "", "progress is for a terminal"
         return done.stdout
 
-    assert "made 12 keys" in type_(f"init {home} --demo-keys")
+    assert "made 13 keys" in type_(f"init {home} --demo-keys")
     assert json.loads(type_(f"feed add acme {feed} --json"))["feed"] == "acme"
     assert "release 1 of stable: 61 records" in type_("release build")
     assert "signed by approver-1; every region has its signatures" in type_("release approve 1")
@@ -287,12 +290,12 @@ def test_the_rest_of_the_journey(published_home: Home) -> None:
     assert found["failed"] == []
     assert run("release", "build", "--json", home=home).exit_code == 0
     text, found = good("release list")
-    assert [(one["release"], one["state"]) for one in found["releases"]] == [(1, "published"), (2, "built")]
+    assert [(one["release"], one["state"]) for one in found["releases"]] == [(1, "published"), (2, "logged")]
     text, found = good("release show 2")
     assert found["manifest"]["release"] == 2
     assert json.loads(text.partition("\n")[2]) == found["manifest"]
     discarded = run("release", "discard", "2", "--json", home=home)
-    assert told(discarded) == {"channel": "stable", "release": 2, "state": "discarded"}
+    assert told(discarded) == {"channel": "stable", "release": 2, "state": "discarded", "logged": True}
     text, found = good("rollout set 25 --region us")
     assert found["regions"]["us"] == {"release": 1, "share": 25, "held": False}
     text, found = good("rollout hold")

@@ -24,6 +24,7 @@ from tests.server import origins
 
 FILES = (
     "manifest.json",
+    "manifest.tlog-proof",
     "roles/us.json",
     "roles/jp.json",
     "targets/us/full.ccd",
@@ -49,7 +50,7 @@ async def refused(home: Home, match: str | None = None) -> ColdchainError:
     with pytest.raises((ApprovalError, StateError), match=match) as caught:
         await origins.approve_release(home, 2)
     assert {path: path.read_bytes() for path in draft.directory.rglob("*") if path.is_file()} == before
-    assert (await origins.states(home))[2] == "built"
+    assert (await origins.states(home))[2] == "logged"
     assert caught.value.kept
     return caught.value
 
@@ -292,7 +293,7 @@ async def test_damaged_content_is_not_approved(home: Home) -> None:
     home.content(manifest.feeds[0].snapshot).write_bytes(b"{}")
     with pytest.raises(ColdchainError, match="damaged"):
         await origins.approve_release(home, 2)
-    assert (await origins.states(home))[2] == "built"
+    assert (await origins.states(home))[2] == "logged"
 
 
 async def test_another_root_than_the_pinned_one_is_found(home: Home) -> None:
@@ -308,7 +309,7 @@ async def test_a_published_state_that_a_client_would_refuse_is_not_built_upon(ho
     file.write_bytes(canonical.encode(document))
     with pytest.raises(ColdchainError):
         await origins.approve_release(home, 2)
-    assert (await origins.states(home))[2] == "built"
+    assert (await origins.states(home))[2] == "logged"
 
 
 async def test_a_bad_signature_does_not_count(home: Home) -> None:
@@ -321,7 +322,7 @@ async def test_a_bad_signature_does_not_count(home: Home) -> None:
         document["signatures"].append(forged)
         (draft.roles / f"{region}.json").write_bytes(canonical.encode(document))
     assert await origins.approve_release(home, 2, key="assembler") == ("assembler", False)
-    assert (await origins.states(home))[2] == "built"
+    assert (await origins.states(home))[2] == "logged"
     assert await origins.approve_release(home, 2, key="approver-2") == ("approver-2", True)
     await origins.publish_release(home, 2)
     assert origins.read_all(home) == 2
@@ -336,6 +337,6 @@ async def test_an_approval_that_died_half_way_is_taken_up(home: Home) -> None:
     await origins.approve_release(home, 2)
     (draft.roles / "jp.json").write_bytes(before)
     catalogue = await SqliteCatalogue.open(home.directory / "catalogue.sqlite")
-    await catalogue._run("UPDATE releases SET state = 'built' WHERE number = 2")
+    await catalogue._run("UPDATE releases SET state = 'logged' WHERE number = 2")
     await catalogue.close()
     assert await origins.approve_release(home, 2) == ("approver-1", True)

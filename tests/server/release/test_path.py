@@ -38,15 +38,23 @@ async def discarded(home: Home, number: int) -> None:
 
 async def test_a_release_goes_the_whole_way(new_home: Home) -> None:
     home = new_home
-    built = await origins.build_release(home, origins.FIRST)
+    built = await origins.only_build(home, origins.FIRST)
     assert (built.number, built.manifest.previous, built.unchanged) == (1, None, False)
     assert await origins.states(home) == {1: "built"}
     assert not (home.public / "targets").exists(), "building publishes nothing"
+    with pytest.raises(ApprovalError, match="not logged"):
+        await origins.publish_release(home, 1)
+    with pytest.raises(StateError, match="not in the public log yet"):
+        await origins.approve_release(home, 1)
+    await origins.log_built(home, 1)
+    assert await origins.states(home) == {1: "logged"}
+    logged = {path.name for path in (home.public / "targets").rglob("*") if path.is_file()}
+    assert logged == {f"{facts.full.sha256}.full.ccd" for facts in built.manifest.regions.values() if facts.full}
     with pytest.raises(ApprovalError, match="not approved"):
         await origins.publish_release(home, 1)
     assert await origins.approve_release(home, 1) == ("approver-1", True)
     assert await origins.states(home) == {1: "approved"}
-    assert not (home.public / "targets").exists(), "approving publishes nothing"
+    assert {path.name for path in (home.public / "targets").rglob("*") if path.is_file()} == logged, "nothing more"
     manifest = await origins.publish_release(home, 1, share=10)
     assert await origins.states(home) == {1: "published"}
     assert not list(home.drafts.glob("*"))
@@ -102,7 +110,7 @@ async def test_a_change_of_policy_alone_is_a_release(published_home: Home) -> No
 
 async def test_one_release_of_a_channel_waits_at_a_time(published_home: Home) -> None:
     await origins.build_release(published_home, origins.SECOND)
-    with pytest.raises(StateError, match="release 2 of stable is built and not published"):
+    with pytest.raises(StateError, match="release 2 of stable is logged and not published"):
         await origins.build_release(published_home, None)
     await origins.approve_release(published_home, 2)
     with pytest.raises(StateError, match="release 2 of stable is approved and not published"):
@@ -204,7 +212,7 @@ async def test_the_approver_is_another_than_the_assembler(published_home: Home) 
     home = published_home
     await origins.build_release(home, origins.SECOND)
     assert await origins.approve_release(home, 2, key="assembler") == ("assembler", False), "twice the same is once"
-    assert await origins.states(home) == {1: "published", 2: "built"}
+    assert await origins.states(home) == {1: "published", 2: "logged"}
     with pytest.raises(ApprovalError, match="not approved"):
         await origins.publish_release(home, 2)
     assert await origins.approve_release(home, 2, key="approver-2") == ("approver-2", True)
@@ -229,7 +237,7 @@ async def test_without_an_approvers_key_nothing_is_approved(published_home: Home
         (published_home.keys / f"{name}.json").unlink()
     with pytest.raises(KeyringError, match="no key is here"):
         await origins.approve_release(published_home, 2)
-    assert await origins.states(published_home) == {1: "published", 2: "built"}
+    assert await origins.states(published_home) == {1: "published", 2: "logged"}
 
 
 async def test_keys_rotated_meanwhile_do_not_count(published_home: Home) -> None:

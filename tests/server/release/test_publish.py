@@ -54,7 +54,10 @@ async def test_published_files_never_change(published_home: Home) -> None:
     before = tree(published_home)
     await origins.release(published_home, origins.SECOND)
     after = tree(published_home)
-    assert {path for path in before if after.get(path) != before[path]} == {"metadata/timestamp.json"}
+    assert {path for path in before if after.get(path) != before[path]} == {
+        "metadata/timestamp.json",
+        "log/checkpoint",
+    }
 
 
 FILES = (
@@ -162,6 +165,7 @@ async def test_a_published_file_that_the_disk_damaged_is_mended(approved_home: H
         path.name for path in (home.public / "snapshots").iterdir()
     }
     assert hashlib.sha256(origins.FIRST["main.hsb"]).hexdigest() in good, "it stands in both releases"
+    assert hashes_of(home.content.get(next(iter(named)))) <= good
 
 
 def hashes_of(snapshot: bytes) -> set[str]:
