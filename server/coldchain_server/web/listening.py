@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import resource
 import signal
 import ssl
@@ -42,8 +41,6 @@ LINE_BYTES: Final = 2048
 FIELDS: Final = 32
 BACKLOG: Final = 1024
 SPARE_FILES: Final = 128  # open files besides connections: the storage's, the log, the catalogue
-
-_log = logging.getLogger("coldchain.server")
 
 
 @dataclass(slots=True)
@@ -89,18 +86,7 @@ async def listening(
         OSError: the address cannot be listened on.
     """
     bounds = connections.bounds
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=foreign_logger(),
-        keepalive_timeout=bounds.idle_seconds,
-        lingering_time=1,
-        max_line_size=LINE_BYTES,
-        max_field_size=LINE_BYTES,
-        max_headers=FIELDS,
-        auto_decompress=False,
-        shutdown_timeout=bounds.shutdown_seconds,
-    )
+    runner = make_runner(app, bounds, bounds.shutdown_seconds)
     await runner.setup()
     assert runner.server is not None
     connections.make_handler = runner.server
@@ -123,7 +109,6 @@ async def listening(
         found = Listening(host, server.sockets[0].getsockname()[1], scheme, connections.counters, connections)
         if supervisor is not None:
             supervisor.start()
-        _log.info("listening", extra={"url": found.url})
         yield found
     finally:
         if server is not None:
@@ -133,7 +118,22 @@ async def listening(
         connections.stop_waiting()
         await runner.cleanup()
         connections.stop()
-        _log.info("stopped")
+
+
+def make_runner(app: web.Application, bounds: Bounds, shutdown_seconds: float) -> web.AppRunner:
+    """Aiohttp's runner with the settings that the module's description names."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=foreign_logger(),
+        keepalive_timeout=bounds.idle_seconds,
+        lingering_time=1,
+        max_line_size=LINE_BYTES,
+        max_field_size=LINE_BYTES,
+        max_headers=FIELDS,
+        auto_decompress=False,
+        shutdown_timeout=shutdown_seconds,
+    )
 
 
 def timed(connections: Connections) -> Middleware:

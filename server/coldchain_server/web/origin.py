@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from coldchain_server.web.listening import (
 )
 from coldchain_server.web.published_files import PublishedFiles
 from coldchain_server.web.supervision import Job, Supervisor
+
+_log = logging.getLogger("coldchain.origin")
 
 
 def make_app(
@@ -134,10 +137,12 @@ async def running(
                 site = web.TCPSite(metrics, "127.0.0.1", metrics_port)
                 await site.start()
                 origin.metrics_port = metrics.addresses[0][1]
+            _log.info("listening", extra={"url": origin.url})
             yield origin
     finally:
         if metrics is not None:
             await metrics.cleanup()
+        _log.info("stopped")
 
 
 async def serve(
