@@ -297,7 +297,9 @@ def steps(name: str, templates: dict[str, Home], folder: Path, most: int) -> Non
     points = crashpoints.spread(len(whole.calls), most)
     for point in points:
         home = fresh()
-        assert crashpoints.run(working(home, step), point).killed
+        ending = crashpoints.run(working(home, step), point)
+        # random keys need a call more or less: the last point may lie beyond the end
+        assert ending.killed or point >= len(ending.calls), ending
         if start in templates:
             assert origins.read_all(home) == 1, point
         with suppress(DONE_BEFORE):
@@ -309,9 +311,13 @@ def steps(name: str, templates: dict[str, Home], folder: Path, most: int) -> Non
 async def _goes_on(home: Home, name: str) -> None:
     """After the second try the origin works: a new release can be made and is read by a client that pinned root version 1."""
     await load_state(home.storage)
-    unpublished = [number for number, state in (await origins.states(home)).items() if state in ("built", "approved")]
+    unpublished = [
+        number for number, state in (await origins.states(home)).items() if state not in ("published", "discarded")
+    ]
     assert unpublished == ([2] if name in ("build", "approve") else [])
     if unpublished:
+        if name == "build":
+            await origins.log_built(home, 2)
         await origins.approve_release(home, 2, key="approver-2")
         await origins.publish_release(home, 2)
         assert origins.read_all(home) == 2

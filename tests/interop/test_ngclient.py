@@ -94,13 +94,16 @@ def paths_of(home: Home) -> list[str]:
 
 def test_every_regions_files_are_fetched(home: Home) -> None:
     paths = paths_of(home)
-    assert {path.split("/")[2] for path in paths} == {"full.ccd", "from-1.ccd", "manifest.json"}
+    assert {path.split("/")[2] for path in paths} == {
+        *("full.ccd", "from-1.ccd", "manifest.json", "manifest.tlog-proof"),
+    }
     found = asyncio.run(Endpoint(home).fetch(*paths))
     assert sorted(found) == sorted(paths)
     now = now_utc()
     for region in REGIONS:
         ours = origins.read(home, region, now=now).release
-        for target in (ours.manifest, ours.full, *ours.deltas.values()):
+        assert ours.proof is not None
+        for target in (ours.manifest, ours.proof, ours.full, *ours.deltas.values()):
             data = found[target.path]
             assert (len(data), hashlib.sha256(data).hexdigest()) == (target.length, target.sha256)
     assert asyncio.run(Endpoint(home).fetch("us/stable/from-7.ccd", "eu/stable/full.ccd", "rollout/x")) == {}

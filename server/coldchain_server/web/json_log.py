@@ -2,7 +2,7 @@ r"""Log records as one JSON object a line, without any client's address.
 
 Worked example::
 
-    {"time":"2026-11-25T09:00:00.123Z","level":"info","logger":"coldchain.server","message":"listening","url":"http://127.0.0.1:8080"}
+    {"time":"2026-11-25T09:00:00.123Z","level":"info","logger":"coldchain.origin","message":"listening","port":8080}
 
 Members of ``extra=`` join the object. There is no log of requests: what they were is counted, who they were is not kept.
 """

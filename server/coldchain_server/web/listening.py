@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import resource
 import signal
 import ssl
@@ -42,8 +41,6 @@ LINE_BYTES: Final = 2048
 FIELDS: Final = 32
 BACKLOG: Final = 1024
 SPARE_FILES: Final = 128  # open files besides connections: the storage's, the log, the catalogue
-
-_log = logging.getLogger("coldchain.server")
 
 
 @dataclass(slots=True)
@@ -89,7 +86,7 @@ async def listening(
         OSError: the address cannot be listened on.
     """
     bounds = connections.bounds
-    runner = runner_of(app, bounds, bounds.shutdown_seconds)
+    runner = make_runner(app, bounds, bounds.shutdown_seconds)
     await runner.setup()
     assert runner.server is not None
     connections.make_handler = runner.server
@@ -112,7 +109,6 @@ async def listening(
         found = Listening(host, server.sockets[0].getsockname()[1], scheme, connections.counters, connections)
         if supervisor is not None:
             supervisor.start()
-        _log.info("listening", extra={"url": found.url})
         yield found
     finally:
         if server is not None:
@@ -124,11 +120,10 @@ async def listening(
         await runner.cleanup()
         await connections.flushed(until - loop.time())
         connections.stop()
-        _log.info("stopped")
 
 
-def runner_of(app: web.Application, bounds: Bounds, shutdown_seconds: float) -> web.AppRunner:
-    """The runner of aiohttp with the narrowed settings."""
+def make_runner(app: web.Application, bounds: Bounds, shutdown_seconds: float) -> web.AppRunner:
+    """Aiohttp's runner with the settings that the module's description names."""
     return web.AppRunner(
         app,
         access_log=None,

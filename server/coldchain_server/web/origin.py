@@ -30,7 +30,7 @@ from coldchain_server.web.health import Check, Clock, Health, utc_now
 from coldchain_server.web.listening import (
     Listening,
     listening,
-    runner_of,
+    make_runner,
     timed,
     tls_context,
     told_to_stop,
@@ -136,16 +136,17 @@ async def running(
             origin = Origin(server.host, server.port, server.scheme, counters, connections)
             if metrics_port is not None:
                 pages = make_app(storage, counters=counters, checks=checks, warnings=[jobs], now=now, metrics=True)
-                metrics = runner_of(pages, bounds, _METRICS_SHUTDOWN_SECONDS)
+                metrics = make_runner(pages, bounds, _METRICS_SHUTDOWN_SECONDS)
                 await metrics.setup()
                 site = web.TCPSite(metrics, "127.0.0.1", metrics_port)
                 await site.start()
                 origin.metrics_port = metrics.addresses[0][1]
-                _log.info("metrics", extra={"metrics_port": origin.metrics_port})
+            _log.info("listening", extra={"url": origin.url, "metrics_port": origin.metrics_port})
             yield origin
     finally:
         if metrics is not None:
             await metrics.cleanup()
+        _log.info("stopped")
 
 
 async def serve(

@@ -167,7 +167,9 @@ async def witnessing(
     try:
         connections = Connections(within_open_files(bounds), service.counters)
         async with listening(service.app(connections), connections, host, port, tls=tls) as server:
+            _log.info("listening", extra={"url": server.url})
             yield server
     finally:
         service.close()
         memory.close()
+        _log.info("stopped")

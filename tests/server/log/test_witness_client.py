@@ -344,9 +344,9 @@ ODD: dict[str, tuple[bytes | Callable[[asyncio.StreamWriter], Awaitable[None]], 
         ),
         "without its cosignature on this checkpoint",
     ),
-    "strangers only": (http(200, STRANGER.sign(TEXT).line.encode()), "no signature of a known key"),
-    "its name, another key": (http(200, SAME_NAME.sign(TEXT).line.encode()), "no signature of a known key"),
-    "the log's signature": (http(200, LOG.sign(TEXT).line.encode()), "no signature of a known key"),
+    "strangers only": (http(200, STRANGER.sign(TEXT).line.encode()), "no signature of the log"),
+    "its name, another key": (http(200, SAME_NAME.sign(TEXT).line.encode()), "no signature of the log"),
+    "the log's signature": (http(200, LOG.sign(TEXT).line.encode()), "no signature of the log"),
     "another checkpoint": (http(200, ONE.sign(OTHER_TEXT).line.encode()), "signature of 'wit.example/1' is bad"),
     "a good and a bad one": (
         http(200, GOOD + ONE.sign(OTHER_TEXT).line.encode()),
@@ -519,7 +519,7 @@ async def test_what_is_asked_to_see_what_it_holds() -> None:
     ("shown", "words"),
     [
         (signed(LONG.checkpoint(5), LOG), "not cosigned"),
-        (signed(LONG.checkpoint(5), ONE), "no signature of a known key"),
+        (signed(LONG.checkpoint(5), ONE), "no signature of the log"),
         (signed(LONG.checkpoint(5), LOG, STRANGER), "not cosigned"),
         (signed(Checkpoint("log.example/other", 5, bytes(32)), LOG, ONE), "not a log that is known"),
         (signed(Checkpoint(LOG.name, 0, bytes(32)), LOG, ONE), "empty log has another root"),
@@ -581,7 +581,7 @@ async def test_a_witness_that_lies_does_not_stop_a_log() -> None:
     """Without the log's own signature a larger checkpoint is worth nothing."""
     forged = signed(LONG.checkpoint(30), STRANGER, witness(1))
     found = await check(5, LONG, forged, shown(2, 5))
-    assert "no signature of a known key" in found["w1"].problem
+    assert "no signature of the log" in found["w1"].problem
 
 
 async def test_the_empty_log_is_level_with_an_empty_tree() -> None:

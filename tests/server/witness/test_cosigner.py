@@ -352,7 +352,7 @@ def test_a_fresh_time_does_not_take_back_what_came_at_once(home: WitnessHome, me
     assert (head.size, head.root) == (9, LONG.root(9))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_whatever_bytes_come_the_head_only_follows_the_log(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

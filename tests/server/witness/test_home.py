@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from pathlib import Path
 
@@ -119,10 +120,13 @@ def test_a_witness_is_whole_or_made_again_after_a_crash_at_any_point(tmp_path: P
     assert 0 < unfinished < len(points)
 
 
-@pytest.mark.parametrize("error", [28, 5, 30])  # ENOSPC, EIO, EROFS
-def test_a_disk_that_refuses_is_said_and_tried_again(tmp_path: Path, error: int) -> None:
+@pytest.mark.parametrize(
+    ("error", "most"),
+    [(errno.ENOSPC, 12), *(pytest.param(one, 100, marks=pytest.mark.faults) for one in (errno.EIO, errno.EROFS))],
+)
+def test_a_disk_that_refuses_is_said_and_tried_again(tmp_path: Path, error: int, most: int) -> None:
     points = len(crashpoints.run(lambda: make(tmp_path / "whole")).calls)
-    for point in crashpoints.spread(points, 20):
+    for point in crashpoints.spread(points, most):
         directory = tmp_path / str(point)
 
         def attempt(directory: Path = directory) -> None:

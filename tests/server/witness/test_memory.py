@@ -127,7 +127,11 @@ def test_a_newer_memory_is_refused(path: Path) -> None:
 
 
 def test_damage_is_never_an_empty_start(path: Path) -> None:
-    """Emptied, cut off at every page, overwritten at every page: refused, or everything is as it was."""
+    """Emptied, cut off, overwritten, or as it was when it was new, at every page: refused, or everything is as it was.
+
+    A page that an index had when it was new would hide the head from whoever looks for it, and let another begin at 0.
+    """
+    new = path.read_bytes()
     memory = Memory.open(path, VKEY)
     memory.follow(ORIGIN, LOG.vkey)
     memory.advance(head(0), head(3))
@@ -136,6 +140,8 @@ def test_damage_is_never_an_empty_start(path: Path) -> None:
     page = int.from_bytes(whole[16:18], "big")
     cuts = [whole[:at] for at in range(0, len(whole), page)]
     holes = [whole[:at] + bytes(page) + whole[at + page :] for at in range(0, len(whole), page)]
+    grafts = [whole[:at] + new[at : at + page] + whole[at + page :] for at in range(page, len(whole), page)]
+    assert len(new) == len(whole)
     noise = [whole[:at] + b"\xa5" * 64 + whole[at + 64 :] for at in range(0, len(whole), page)]
 
     def refused(damaged: bytes) -> bool:
@@ -148,6 +154,7 @@ def test_damage_is_never_an_empty_start(path: Path) -> None:
         return True
 
     assert all(map(refused, [*cuts, *holes, b"x"]))
+    assert sum(map(refused, grafts)) >= 3  # the table of heads and its two indexes
     assert any(map(refused, noise))
 
 
