@@ -98,6 +98,22 @@ def test_tails_do_not_multiply_without_bound() -> None:
         read(form[1:], [3000], Limits(delta_block_bytes=500_000))
 
 
+def test_the_ends_of_every_bound() -> None:
+    def one(*gaps: int) -> bytes:
+        packed = encode_gaps(list(gaps))
+        return b"\0" + encode_varints([len(packed)]) + packed
+
+    assert read(one(2**32 - 1), [1]) == [[b"255.255.255.255"]]
+    assert read(one(2**32 - 1, 0), [2]) == [[b"255.255.255.255"] * 2]
+    for data, counts in ((one(2**32), [1]), (one(2**32 - 1, 1), [2])):
+        with pytest.raises(MalformedError, match="beyond 255"):
+            read(data, counts)
+    tailed = b"\x04\x03\x00\x00\x00" + plain_column(b"\txyz") + plain_column(b"\0" * 16)
+    assert read(tailed, [16], Limits(delta_block_bytes=64)) == [[b"0.0.0.0\txyz"] * 16]
+    with pytest.raises(MalformedError, match="longer than allowed"):
+        read(tailed, [16], Limits(delta_block_bytes=63))
+
+
 def test_tails_are_counted_before_they_are_cut() -> None:
     def one(tails: bytes) -> bytes:
         return b"\x04" + encode_varints([5]) + encode_gaps([1 << 24]) + plain_column(tails) + plain_column(b"\0")

@@ -412,3 +412,36 @@ def test_a_section_in_the_making_is_closed_by_the_error(store: Store, tmp_path: 
     data = made(Parts(full_header(b"\x03\x05\x00"), groups=(b"\0\1\x11" + plain_column(b"f\nab"),)))
     check_nothing_left_open(lambda new: apply_delta(io.BytesIO(data), None, new, expected="0" * 64))
     assert Old(describe({}, store), store).description.sections == ()
+
+
+def changed_file(*body: bytes) -> Parts:
+    """Of a bundle whose only section is a file."""
+    return Parts(bytes([0, 0, 1, 0, 0]), groups=(b"".join(body),))
+
+
+def test_old_ranges_lie_inside_the_old_file(store: Store) -> None:
+    """And inside what the description says it is, however long it is on this disk."""
+    old, new = describe({"f": b"0123456789"}, store, 41), describe({"f": b"56789"}, store, 42)
+    store(old.sections[0].sha256).write_bytes(b"0123456789 and what has grown behind it since")
+
+    def copying(start: int, length: int) -> bytes:
+        copy = plain_column(encode_varints([0, 5, 0])) + plain_column(b"")
+        return made(changed_file(b"\1\1", encode_varints([5 << 2 | 2, start, length]), copy), old)
+
+    for length, limits in ((5, LIMITS), (5, Limits(zstd_dictionary_bytes=5))):
+        assert apply(copying(5, length), old, store, new.digest, limits)[0] == new
+    for start, length in ((5, 6), (6, 5), (11, 0), (2**62, 5), (5, 2**40)):
+        refused(copying(start, length), old, store, "old range that is not there|is more than")
+    whole = made(changed_file(b"\1\1", encode_varints([5 << 2]), plain_column(b"\0\5\x0a") + plain_column(b"")), old)
+    assert apply(whole, old, store, new.digest)[0] == new
+    refused(whole, old, store, "longer than allowed", Limits(zstd_dictionary_bytes=9))
+
+
+def test_a_group_ends_where_it_says(store: Store) -> None:
+    old, new = describe({"f": b"old"}, store, 41), describe({"f": b"new"}, store, 42)
+    body = b"\0\1\x0c" + plain_column(b"new")
+    assert apply(made(changed_file(body), old), old, store, new.digest)[0] == new
+    refused(made(changed_file(body, b"\0"), old), old, store, "1 bytes too many")
+    for name in (b"", b"name", b".hidden\n", b"F\n", b"a/b\n"):  # of a file that comes
+        parts = Parts(b"\0\0\x07\x05\0\0", groups=(b"\0\1" + encode_varints([len(name) << 2]) + plain_column(name),))
+        refused(made(parts, old), old, store, "without a name|plain file name|comes twice")

@@ -76,6 +76,12 @@ def test_copies_that_do_not_fit(numbers: tuple[int, ...], length: int) -> None:
             read(group(COPIES, 1, length << 2, body=steps(*numbers) + plain_column(literals)))
 
 
+def test_a_step_has_an_effect() -> None:
+    for body in (steps(0, 0, 3) + plain_column(b"abc"), steps(1, 2, 0, 0, 0, 1) + plain_column(b"ab")):
+        with pytest.raises(MalformedError, match="without effect"):
+            read(group(COPIES, 1, 4 << 2, body=body))
+
+
 def test_literals_are_used_up() -> None:
     good = steps(1, 2, 0)
     assert read(group(COPIES, 1, 12, body=good + plain_column(b"l")))[0].data == b"l01"

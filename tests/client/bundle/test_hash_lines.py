@@ -140,6 +140,33 @@ def test_templates_are_counted_before_they_are_cut() -> None:
         read(named(9, b"\n".join([b"\x01" * 12] * 9), b"\0" * 11), [9], few)
 
 
+def test_columns_that_do_not_fit_each_other() -> None:
+    head = b"\x00\x10\x02\x00\x00" + column(bytes(12))  # one hash of zeros
+    zero = b"0" * 32 + b":%d:%b"
+    good = [column(b"a\x01b\x01c"), b"\0", b"\0", column(b"\x0a"), column(b"\7"), column(b"\x44"), b"\0", b"\0", b"\0"]
+    assert read(head + b"".join(good), [1]) == [[zero % (68, b"a5b7c")]]
+    for at, content, match in (
+        (0, b"a\x01b", "1 bytes too many"),  # a number that no name has
+        (0, b"a", "1 bytes too many"),
+        (0, b"a\x01b\x01c\x01", "ends inside a number"),
+        (1, b"\1", "template that is not there"),
+        (2, b"\1", "template that is not there"),
+        (1, b"\0\0", "at most 1 are allowed"),
+        (3, b"\x0b", "below zero"),
+        (3, b"", "ends inside a number"),
+        (3, b"\x0a\0", "1 bytes too many"),
+        (4, b"", "ends inside a number"),
+        (4, b"\7\0", "1 bytes too many"),
+        (8, b"\1\1", "at most 1 are allowed"),
+    ):
+        with pytest.raises(MalformedError, match=match):
+            read(head + b"".join([*good[:at], column(content), *good[at + 1 :]]), [1])
+    two = b"\x00\x10\x02\x00\x00" + column(bytes(24)) + column(b"a") + b"%b" + b"\0\0\0" + b"\0" * 4
+    assert read(two % b"\0", [2]) == [[zero % (0, b"a")] * 2]
+    with pytest.raises(MalformedError, match="1 bytes for 2 records"):
+        read(two % column(b"\0"), [2])
+
+
 def test_names_do_not_multiply_without_bound() -> None:
     data = named(60, b"x" * 50)
     with pytest.raises(MalformedError, match="longer than allowed"):

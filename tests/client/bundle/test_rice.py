@@ -51,6 +51,9 @@ def test_a_width_alone_holds_no_gap() -> None:
         with pytest.raises(MalformedError, match="ends inside a gap"):
             decode_gaps(bytes([width]), 1, "x")
     assert decode_gaps(b"\x00\x00", 8, "x") == [0] * 8
+    assert decode_gaps(bytes([MAX_WIDTH]) + bytes([0x7F]) + b"\xff" * 5 + b"\x80", 1, "x") == [2**MAX_WIDTH - 1]
+    with pytest.raises(MalformedError, match="no list"):
+        decode_gaps(bytes([MAX_WIDTH + 1]) + b"\x7f" + b"\xff" * 5 + b"\xc0", 1, "x")
     with pytest.raises(MalformedError, match="ends inside a gap"):
         decode_gaps(b"\x00\x00", 9, "x")
 
