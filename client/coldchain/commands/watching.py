@@ -153,7 +153,7 @@ def out(found: Object | None, text: str, error: ColdchainError | None) -> None:
     if text:
         print_line(text)
     if error is not None:
-        sys.stderr.write(f"coldchain: {shown(error.exshown())}\n")
+        sys.stderr.write(f"coldchain: {shown(error.explain())}\n")
         sys.stderr.flush()
 
 
