@@ -30,7 +30,7 @@ from coldchain.monitor.decoded import WorkDirectory, fetch_bundle
 from coldchain.monitor.differences import Comparison, check_region, compare_bundles
 from coldchain.tuf.refresh import Fetch, Step, refresh
 from coldchain.tuf.trusted_set import TrustedSet
-from coldchain.verify import RegionRelease, Target, region_release, says_who_it_is
+from coldchain.verify import ROLLOUT_ROLE, RegionRelease, Target, region_release, says_who_it_is
 
 
 @dataclass
@@ -182,13 +182,15 @@ class _Comparing:
         return region_release(trusted.role(name), name, settings.channel, product=settings.product, limits=self.limits)
 
     async def _refresh(self, pinned: bytes) -> TrustedSet:
-        steps = refresh(
-            {"root.json": pinned},
-            self.now,
-            list(self.names),
-            self.limits,
-            lambda role: says_who_it_is(role, self.settings.product),
-        )
+        files = {"root.json": pinned}
+        known = (await self._steps(files, [])).role("targets").roles.keys() - {ROLLOUT_ROLE}
+        for name in self.names:
+            if name not in known:
+                raise NotPublishedError(f"there is no region {name!r}", todo=f"regions are {', '.join(sorted(known))}")
+        return await self._steps(files, list(self.names))
+
+    async def _steps(self, files: dict[str, bytes], roles: list[str]) -> TrustedSet:
+        steps = refresh(files, self.now, roles, self.limits, lambda role: says_who_it_is(role, self.settings.product))
         answer: bytes | None = None
         while True:
             try:
@@ -196,7 +198,11 @@ class _Comparing:
             except StopIteration as done:
                 trusted: TrustedSet = done.value
                 return trusted
-            answer = (await self.source.get(step.path, step.max_bytes)).data if isinstance(step, Fetch) else None
+            answer = None
+            if isinstance(step, Fetch):
+                answer = (await self.source.get(step.path, step.max_bytes)).data
+            else:
+                files[step.name] = step.data
 
     async def _wanted(self, manifests: dict[int, dict[str, bytes]]) -> bytes:
         """The manifest of the release to compare: of the newest both have, or back along the chain to the one asked for."""

@@ -22,7 +22,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -38,13 +37,11 @@ from coldchain.errors import (
 )
 from coldchain.evidence import Evidence, check_evidence, effective_policy
 from coldchain.limits import LIMITS, Limits
-from coldchain.monitor.declared import check_counts
-from coldchain.monitor.decoded import DecodedBundle, fetch_bundle
-from coldchain.monitor.differences import check_region, compare_bundles
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.entries import REMEMBERED, Chains
 from coldchain.monitor.findings import Alert
 from coldchain.monitor.log_view import LogView
+from coldchain.monitor.releases import check_release
 from coldchain.monitor.report import Report, metrics, write_metrics
 from coldchain.monitor.roles import Walk, channels, walk
 from coldchain.monitor.state import MonitorState, Standing
@@ -56,7 +53,6 @@ from coldchain.tlog.tiles import WIDTH
 from coldchain.tuf.metadata import Metadata
 from coldchain.verify import RegionRelease, Target, region_release
 
-SHOWN: Final = 5
 RETRIED: Final = 8
 """A bundle that could not be had is tried again while its release is among so many newest ones of its channel."""
 
@@ -401,48 +397,16 @@ class _Run:
                     yield index, data
 
     async def _release(self, index: int, manifest: Manifest, retried: list[int], report: Report) -> None:
-        """Everything that an entry names, for every region."""
-        where = f"release {manifest.release} of {manifest.channel} (entry {index})"
-        self.settings.say(where)
-        problems = check_counts(manifest)
-        for feed in manifest.feeds:
-            if not await self._snapshot(feed.snapshot):
-                what = (
-                    f"{where}: the snapshot {feed.snapshot[:16]}… of feed {feed.name} is not there, or is another one"
-                )
-                self.alerts.append(Alert("snapshot-missing", what))
-        work = self.directory.work
-        work.make()
-        bundles: dict[str, DecodedBundle] = {}
-        for region in manifest.regions:
-            try:
-                bundles[region] = await fetch_bundle(
-                    self.source, work, manifest, region, self.settings.progress, self.limits
-                )
-            except TransportError as error:
-                self.alerts.append(Alert("bundle-missing", f"{where}, region {region}: {error.what}"))
-                if index not in retried:
-                    retried.append(index)
-            except (VerificationError, NewerFormatError) as error:
-                self.alerts.append(Alert("bundle-wrong", f"{where}, region {region}: {error.what}"))
-        for region, bundle in bundles.items():
-            found = check_region(bundle, manifest, region, self.limits)
-            problems += _some(found.shown, found.count)
-        for one, other in combinations(bundles, 2):
-            compared = compare_bundles(bundles[one], bundles[other], manifest, (one, other), self.limits).problems
-            problems += [f"{one} and {other}: {text}" for text in _some(compared.shown, compared.count)]
-        self.alerts += [Alert("regions-differ", f"{where}: {text}") for text in problems]
-        if len(bundles) == len(manifest.regions) and not problems:
-            report.checked.append(f"{where}: {len(bundles)} regions differ by their declared policies only")
-        work.clear()
-
-    async def _snapshot(self, sha256: str) -> bool:
-        path = f"snapshots/{sha256}"
-        try:
-            data = await self._get(path, self.limits.description_bytes)
-        except TransportError:
-            return False
-        return data is not None and hashlib.sha256(data).hexdigest() == sha256
+        settings = self.settings
+        settings.say(f"release {manifest.release} of {manifest.channel} (entry {index})")
+        found = await check_release(
+            self.source, self.directory.work, index, manifest, settings.progress, settings.limits
+        )
+        self.alerts += found.alerts
+        if any(one.kind == "bundle-missing" for one in found.alerts):
+            retried.append(index)
+        if found.summary:
+            report.checked.append(found.summary)
 
     # -- what is offered ---------------------------------------------------------------------------------------------
 
@@ -511,8 +475,3 @@ class _Run:
                 raise EvidenceError(f"{target.path} is not there, or not as signed")
             self.files[target.sha256] = data
         return self.files[target.sha256]
-
-
-def _some(problems: list[str], count: int) -> list[str]:
-    shown = problems[:SHOWN]
-    return [*shown, f"and {count - len(shown):,} more differences"] if count > len(shown) else shown
