@@ -34,6 +34,7 @@ KINDS: Final[dict[str, Kind]] = {
     "chain": Kind(True, "an entry names another manifest before it than the one in the log"),
     "not-a-manifest": Kind(True, "an entry that is no release manifest, or is one of another product"),
     "bundle-missing": Kind(True, "a bundle that an entry names cannot be fetched"),
+    "unreachable": Kind(False, "something that an entry names could not be had for now; it is asked for again"),
     "bundle-wrong": Kind(True, "a bundle is not what its entry names: length, digest or content"),
     "snapshot-missing": Kind(True, "a feed snapshot that an entry names is not there, or is another one"),
     "regions-differ": Kind(True, "regions of one release differ by more than their declared policies"),

@@ -2,6 +2,7 @@
 
 ::
 
+    (whatever cannot be had for now is "unreachable", and asked for again by the next runs)
     counts        of the global bundle, the regions and their policies, against each other     regions-differ
     snapshots     of the feeds, by digest                                                       snapshot-missing
     full bundles  fetched by length and digest, taken apart to the bundle digest                bundle-missing, bundle-wrong
@@ -20,8 +21,8 @@ from itertools import combinations
 from typing import Final
 
 from coldchain.agent.transport import Progress, Source
-from coldchain.bundle.manifest import Manifest
-from coldchain.errors import NewerFormatError, TransportError, VerificationError
+from coldchain.bundle.manifest import FeedFacts, Manifest
+from coldchain.errors import NewerFormatError, ResponseError, TransportError, VerificationError
 from coldchain.limits import Limits
 from coldchain.monitor.declared import check_counts
 from coldchain.monitor.decoded import DecodedBundle, WorkDirectory, fetch_bundle
@@ -33,10 +34,17 @@ SHOWN: Final = 5
 
 @dataclass(slots=True)
 class ReleaseChecked:
-    """What came of it: alerts, or (with none about regions) a summary."""
+    """What came of it: alerts, or (with none about regions) a summary; ``again`` when something could not be had."""
 
     alerts: list[Alert] = field(default_factory=list)
     summary: str = ""
+    again: bool = False
+
+    def missing(self, kind: str, where: str, error: TransportError) -> None:
+        """Something could not be had: it is not there by the server's own word, or nobody can tell now."""
+        self.again = True
+        found = kind if isinstance(error, ResponseError) else "unreachable"
+        self.alerts.append(Alert(found, f"{where}: {error.what}"))
 
 
 async def check_release(
@@ -58,9 +66,7 @@ async def check_release(
     found = ReleaseChecked()
     where = f"release {manifest.release} of {manifest.channel} (entry {index})"
     for feed in manifest.feeds:
-        if not await _there(source, feed.snapshot, limits):
-            what = f"{where}: the snapshot {feed.snapshot[:16]}… of feed {feed.name} is not there, or is another one"
-            found.alerts.append(Alert("snapshot-missing", what))
+        await _check_snapshot(source, feed, where, found, limits)
     work.make()
     try:
         bundles: dict[str, DecodedBundle] = {}
@@ -68,7 +74,7 @@ async def check_release(
             try:
                 bundles[region] = await fetch_bundle(source, work, manifest, region, progress, limits)
             except TransportError as error:
-                found.alerts.append(Alert("bundle-missing", f"{where}, region {region}: {error.what}"))
+                found.missing("bundle-missing", f"{where}, region {region}", error)
             except (VerificationError, NewerFormatError) as error:
                 found.alerts.append(Alert("bundle-wrong", f"{where}, region {region}: {error.what}"))
         problems = [*check_counts(manifest), *_differences(bundles, manifest, limits)]
@@ -96,10 +102,14 @@ def _some(problems: list[str], count: int) -> list[str]:
     return [*shown, f"and {count - len(shown):,} more differences"] if count > len(shown) else shown
 
 
-async def _there(source: Source, sha256: str, limits: Limits) -> bool:
-    """Whether the snapshot of that digest is published."""
+async def _check_snapshot(source: Source, feed: FeedFacts, where: str, found: ReleaseChecked, limits: Limits) -> None:
+    what = f"{where}, feed {feed.name}"
     try:
-        data = (await source.get(f"snapshots/{sha256}", limits.description_bytes)).data
-    except TransportError:
-        return False
-    return data is not None and hashlib.sha256(data).hexdigest() == sha256
+        data = (await source.get(f"snapshots/{feed.snapshot}", limits.description_bytes)).data
+    except TransportError as error:
+        found.missing("snapshot-missing", what, error)
+        return
+    if data is None:
+        found.missing("snapshot-missing", what, ResponseError(f"the snapshot {feed.snapshot[:16]}… is not there"))
+    elif hashlib.sha256(data).hexdigest() != feed.snapshot:
+        found.alerts.append(Alert("snapshot-missing", f"{what}: the snapshot {feed.snapshot[:16]}… is another one"))

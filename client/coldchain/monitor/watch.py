@@ -386,6 +386,9 @@ class _Run:
             if number > one.last - RETRIED
         }
         state.pending = [index for index in retried if index in recent]
+        for index in set(retried) - recent:
+            what = f"entry {index}: not everything that it names could be had, and it is too old to be tried again"
+            self.alerts.append(Alert("bundle-missing", what))
         state.checkpoint, state.entries, state.channels = base.note, size, chains.channels
         return size - start
 
@@ -403,7 +406,7 @@ class _Run:
             self.source, self.directory.work, index, manifest, settings.progress, settings.limits
         )
         self.alerts += found.alerts
-        if any(one.kind == "bundle-missing" for one in found.alerts):
+        if found.again:
             retried.append(index)
         if found.summary:
             report.checked.append(found.summary)
@@ -450,7 +453,7 @@ class _Run:
             data = await self._target(release.manifest)
             proof = await self._target(release.proof) if release.proof else None
             found = check_evidence(data, proof, release, policy, self.now, self.limits)
-        except (EvidenceError, NewerFormatError, VerificationError, TransportError) as error:
+        except (EvidenceError, NewerFormatError, VerificationError) as error:
             self.alerts.append(Alert("evidence", f"{where}: {error.what}"))
             return
         full = found.manifest.regions[release.region].full

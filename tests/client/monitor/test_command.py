@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -87,23 +86,3 @@ async def test_without_once_it_follows_until_it_is_stopped(world: Watched) -> No
         child.send_signal(signal.SIGINT)
         await child.communicate()
     assert child.returncode == 130
-
-
-async def test_killed_at_any_time_it_starts_again(world: Watched, capsys: pytest.CaptureFixture[str]) -> None:
-    program = [sys.executable, "-m", "coldchain.cli", *words(world, "--once", "--json")]
-    await world.append(b"hello")
-    state = Path(world.directory.path / "state.json")
-    for number in range(6):
-        child = await asyncio.create_subprocess_exec(
-            *program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        await asyncio.sleep(0.1 * number)
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
-        seen = state.exists()
-        assert seen or not list(world.directory.path.glob("state.json"))
-    assert await asyncio.to_thread(cli.run, words(world, "--once", "--json")) == 50
-    found = json.loads(capsys.readouterr().out)
-    every = [one["kind"] for one in (*found["alerts"], *found["standing"])]
-    assert every == ["not-a-manifest"]

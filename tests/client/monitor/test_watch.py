@@ -108,6 +108,35 @@ async def test_a_bundle_that_is_not_there_is_asked_for_again(world: Watched) -> 
     assert (await world.run()).checked == []
 
 
+async def test_a_bundle_that_cannot_be_had_for_now_is_not_held_against_anyone(world: Watched) -> None:
+    await world.run()
+    await world.release()
+    public = world.home.public
+    files = {str(one.relative_to(public)): one.read_bytes() for one in public.rglob("*") if one.is_file()}
+    for path in ("full.ccd", "/snapshots/"):
+        edge = Edge(files, lambda request, _, path=path: web.Response(status=503) if path in request.path else None)  # type: ignore[misc]
+        async with serving(edge) as url:
+            report = await world.run(url=url)
+            assert kinds(report) == ["unreachable"]
+            assert report.size == 3
+            assert report.error is not None
+    after = await world.run()
+    assert (kinds(after), after.standing, len(after.checked)) == ([], [], 1)
+
+
+async def test_a_bundle_that_never_could_be_had_is_missing_in_the_end(world: Watched) -> None:
+    await world.run()
+    manifest = await world.draft()
+    await world.append(manifest.encode())
+    world.full(manifest, "us").unlink()
+    await world.run()
+    for number in range(4, 12):
+        manifest = replace(manifest, release=number, previous=manifest.digest)
+        await world.append(manifest.encode())
+    report = await world.run(acknowledge=True)
+    assert any("entry 2" in one.what and "too old" in one.what for one in report.alerts)
+
+
 async def test_a_bundle_with_any_other_bytes(world: Watched) -> None:
     await world.run()
     manifest = await world.draft()
