@@ -64,6 +64,10 @@ async def _look(witness: Witness, logs: Sequence[NoteKey], traffic: Traffic, lim
     try:
         if witness.key is None:
             return Held(witness.name, problem="its key is of a kind this client does not know")
+        if not witness.url.lower().startswith(
+            ("http://", "https://")
+        ):  # the publisher wrote it: no directory of ours is meant
+            return Held(witness.name, problem="the policy's URL for it is none of http or https")
         async with open_sources([normal_url(witness.url)], traffic, limits) as sources:
             source: Source = sources[0]
             answer = await source.get(path, limits.note_bytes)

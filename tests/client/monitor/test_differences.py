@@ -70,7 +70,7 @@ def policies(chosen: dict[str, dict[tuple[str, str], str]]) -> dict[str, tuple[P
 SOME = st.dictionaries(st.sampled_from(ENTRIES), st.sampled_from(["leave-out", "add"]), max_size=4)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.fixed_dictionaries({"us": SOME, "jp": SOME, "kr": SOME}))
 def test_whatever_the_assembler_makes_of_policies_is_explained(
     chosen: dict[str, dict[tuple[str, str], str]],
@@ -260,3 +260,23 @@ def test_a_policy_that_nobody_declares_explains_nothing() -> None:
         manifest = replace(world.manifest, regions={**world.manifest.regions, "jp": replace(facts, policy=kept)})
         found = compare_bundles(world.bundles["us"], world.bundles["jp"], manifest, ("us", "jp"))
         assert found.problems.count
+
+
+PARTS = st.sampled_from(b'rule |A|B| {|}| condition: true |"|\\|/|*|//|/*|*/|\n|=|private |(|$a'.split(b"|"))
+
+
+@given(st.lists(PARTS, max_size=40).map(b"".join))
+def test_rules_of_anything_are_cut_out_cleanly_or_refused(source: bytes) -> None:
+    try:
+        rules = rules_of(source, "x")
+    except MalformedError:
+        return
+    spans = [(rule.start, rule.end) for rule in rules]
+    assert spans == sorted(spans)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+    for rule in rules:
+        assert source[rule.start : rule.end].endswith(b"}")
+        assert source[rule.start : rule.end].startswith((b"rule", b"private", b"global"))
+    assert without(source, rules, set()) == source
+    rest = without(source, rules, {rule.name for rule in rules})
+    assert len(rest) == len(source) - sum(end - start for start, end in spans)
