@@ -8,6 +8,7 @@ there); symbolic links that stay inside are followed, all others refused.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -35,15 +36,24 @@ def read_source(path: Path, limits: FeedLimits = FEED_LIMITS) -> Iterator[Source
         UsageError: nothing is there, or it cannot be read.
         LintError: an archive is broken, a name is unsafe, a bound is exceeded.
     """
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        why = (
+            "no such file or directory" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        )
+        raise UsageError(f"{path.name}: {why}", todo="give the feed's directory, archive or file") from error
+    if stat.S_ISDIR(mode):
         yield from _directory(path, limits)
-    elif path.is_file() and is_archive(path.name):
+    elif stat.S_ISREG(mode) and is_archive(path.name):
         with _open(path, path.name) as file:
             yield from unpack(path.name, file, limits)
-    elif path.is_file():
+    elif stat.S_ISREG(mode):
         yield SourceFile(checked_path("the feed", path.name, limits), _read(path, path.name, limits))
     else:
-        raise UsageError(f"{path.name}: no such file or directory", todo="give the feed's directory, archive or file")
+        raise UsageError(
+            f"{path.name}: neither a file nor a directory", todo="give the feed's directory, archive or file"
+        )
 
 
 def _directory(root: Path, limits: FeedLimits) -> Iterator[SourceFile]:

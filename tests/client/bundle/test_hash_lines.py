@@ -141,7 +141,7 @@ def test_templates_are_counted_before_they_are_cut() -> None:
 
 
 def test_columns_that_do_not_fit_each_other() -> None:
-    head = b"\x00\x10\x02\x00\x00" + column(bytes(12))  # one hash of zeros
+    head = bytes([TOPS, 16]) + b"\x02\x00\x00" + column(bytes(12))  # one hash of zeros
     zero = b"0" * 32 + b":%d:%b"
     good = [column(b"a\x01b\x01c"), b"\0", b"\0", column(b"\x0a"), column(b"\7"), column(b"\x44"), b"\0", b"\0", b"\0"]
     assert read(head + b"".join(good), [1]) == [[zero % (68, b"a5b7c")]]
@@ -161,7 +161,7 @@ def test_columns_that_do_not_fit_each_other() -> None:
     ):
         with pytest.raises(MalformedError, match=match):
             read(head + b"".join([*good[:at], column(content), *good[at + 1 :]]), [1])
-    two = b"\x00\x10\x02\x00\x00" + column(bytes(24)) + column(b"a") + b"%b" + b"\0\0\0" + b"\0" * 4
+    two = bytes([TOPS, 16]) + b"\x02\x00\x00" + column(bytes(24)) + column(b"a") + b"%b" + b"\0\0\0" + b"\0" * 4
     assert read(two % b"\0", [2]) == [[zero % (0, b"a")] * 2]
     with pytest.raises(MalformedError, match="1 bytes for 2 records"):
         read(two % column(b"\0"), [2])

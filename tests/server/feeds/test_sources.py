@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -108,14 +110,20 @@ def _as_nobody(path: Path, answer: Connection) -> None:
         answer.send(str(error))
 
 
-def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    root = tmp_path / "feed"
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that other users may come to."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_what_cannot_be_read_is_an_error(open_path: Path) -> None:
+    root = open_path / "feed"
     (root / "sub").mkdir(parents=True)
     (root / "sub" / "a.hdb").write_bytes(b"x")
     (root / "b.zip").write_bytes(zipped(("c.hdb", b"x")))
-    for one in (*tmp_path.parents, tmp_path):  # another user must be able to come here
-        if one.owner() == Path.home().owner() and one.is_relative_to(tmp_path.parent.parent):
-            one.chmod(0o755)
     processes = multiprocessing.get_context("fork")
 
     def answer() -> object:
@@ -129,7 +137,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
     if answer() != ["b/c.hdb", "sub/a.hdb"]:
         pytest.skip("the directory for tests is not open to other users")
-    for one in (root / "sub", root / "sub" / "a.hdb", root / "b.zip"):
+    for one in (open_path, root, root / "sub", root / "sub" / "a.hdb", root / "b.zip"):
         mode = one.stat().st_mode
         one.chmod(0)
         assert "cannot be read" in str(answer()), one
