@@ -312,7 +312,7 @@ class _Run:
         elif new.size < old.size:
             what = f"the log shows {new.size:,} entries; it signed {old.size:,} before ({who})"
             self.alerts.append(Alert("backwards", what, proof))
-        return (same and larger is not known) or (same and old.size == new.size)
+        return same and new.size >= old.size
 
     def _no_log(self, views: list[Held]) -> None:
         """No log is shown to us: witnesses may know better."""
