@@ -14,6 +14,7 @@ from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import Section
 from coldchain.bundle.manifest import Policy
 from coldchain.errors import LintError, MalformedError
+from coldchain.limits import Limits
 from coldchain.monitor.declared import check_counts
 from coldchain.monitor.differences import check_region, compare_bundles
 from coldchain.monitor.names import policy_name
@@ -351,3 +352,12 @@ def test_a_bundle_that_is_another_regions_or_releases_or_not_the_one_named() -> 
     ):
         regions = {**world.manifest.regions, "jp": replace(facts, facts=wrong)}
         assert alone(World(world.bundles, replace(world.manifest, regions=regions)))
+
+
+def test_a_file_too_large_to_be_compared_explains_nothing() -> None:
+    world = make(FEEDS, {"us": (), "jp": JP})
+    us, jp = world.bundles["us"], world.bundles["jp"]
+    small = Limits(compared_file_bytes=10)
+    found = compare_bundles(us, jp, world.manifest, ("us", "jp"), small).problems.shown
+    assert len([text for text in found if "more than can be compared" in text]) == 2
+    assert any("more than can be compared" in text for text in check_region(jp, world.manifest, "jp", small).shown)
