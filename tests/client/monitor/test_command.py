@@ -17,7 +17,7 @@ from tests.client.monitor.watched import Watched
 def words(world: Watched, *more: str) -> list[str]:
     root = world.folder / "root.json"
     root.write_bytes(world.home.pinned_root())
-    return ["monitor", world.url, "--state", str(world.directory.path), "--root", str(root), *more]
+    return ["monitor", world.url, "--state", str(world.directory.path), "--root", str(root), "--pause", "0", *more]
 
 
 async def test_one_run_ends_with_a_code(world: Watched, capsys: pytest.CaptureFixture[str]) -> None:

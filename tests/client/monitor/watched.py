@@ -19,7 +19,8 @@ from typing import Any
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.report import Report
-from coldchain.monitor.watch import WatchSettings, watch
+from coldchain.monitor.settings import WatchSettings
+from coldchain.monitor.watch import watch
 from coldchain.tlog.checkpoint import parse_checkpoint
 from coldchain.tlog.policy import Policy
 from coldchain.verify import PROOF
