@@ -191,7 +191,7 @@ class _Run:
         numbers = [
             (release.release, chains.channels.get(channel))
             for region, role in walked.regions.items()
-            for channel, release in self._releases(region, role, quiet=True)
+            for channel, release in self._releases(region, role)
         ]
         return any(number > (chain.last if chain else 0) for number, chain in numbers)
 
@@ -429,14 +429,21 @@ class _Run:
                     what = f"{where}, and the log stands at {base.checkpoint.size:,} entries since the last run"
                     self.alerts.append(Alert("standing-still", what))
 
-    def _releases(self, region: str, role: Metadata, *, quiet: bool = False) -> list[tuple[str, RegionRelease]]:
-        found = []
+    def _releases(self, region: str, role: Metadata) -> list[tuple[str, RegionRelease]]:
+        """What a region's role offers, by channel; what a client would refuse of it is an alert."""
+        found: list[tuple[str, RegionRelease]] = []
         try:
-            for channel in channels(role):
-                release = region_release(role, region, channel, product=self.settings.product, limits=self.limits)
-                found.append((channel, release))
+            names = channels(role)
         except ColdchainError as error:
-            self.alerts += [] if quiet else [Alert("metadata", error.what)]
+            self.alerts.append(Alert("metadata", error.what))
+            return found
+        for name in names:
+            try:
+                release = region_release(role, region, name, product=self.settings.product, limits=self.limits)
+            except ColdchainError as error:
+                self.alerts.append(Alert("metadata", f"region {region}, channel {name}: {error.what}"))
+            else:
+                found.append((name, release))
         return found
 
     async def _evidence(self, where: str, release: RegionRelease, policy: Policy, base: _Seen | None) -> None:

@@ -520,6 +520,15 @@ async def test_metadata_that_a_client_would_refuse(world: Watched) -> None:
     assert set(report.offered) == {"us", "kr"}
 
 
+async def test_a_role_that_contradicts_itself_hides_no_other(world: Watched) -> None:
+    await world.run()
+    await world.offer("us", await world.manifest(), named="0" * 64)
+    report = await world.run()
+    assert kinds(report) == ["metadata"]
+    assert "us" in report.alerts[0].what
+    assert set(report.offered) == {"jp", "kr"}
+
+
 # -- report and state ------------------------------------------------------------------------------------------------
 
 
