@@ -62,6 +62,9 @@ class Limits:
     log_tiles_kept: int = 64
     cosignature_ahead_seconds: int = 24 * 3600
 
+    # monitoring: a section of kind file is compared in memory
+    compared_file_bytes: int = 256 * MIB
+
     # feeds: findings kept of one file; the totals of the rest are kept by code
     findings: int = 10_000
 

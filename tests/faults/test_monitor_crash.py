@@ -16,8 +16,9 @@ import pytest
 
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.report import Report
+from coldchain.monitor.settings import WatchSettings
 from coldchain.monitor.state import parse_state
-from coldchain.monitor.watch import WatchSettings, watch
+from coldchain.monitor.watch import watch
 from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog
 from coldchain_server.signing.log_policy import log_signer, policy_of

@@ -62,6 +62,7 @@ def add(command: Add) -> None:
     watched.add_argument(
         "--patience", metavar="S", type=_seconds, default=3600.0, help="seconds a witness may be behind (default 3600)"
     )
+    watched.add_argument("--pause", type=_seconds, default=5.0, help=argparse.SUPPRESS)
     watched.add_argument("--metrics", metavar="FILE", help="write metrics for Prometheus' textfile collector")
     watched.add_argument(
         "--all",
@@ -109,7 +110,8 @@ def _monitor(options: argparse.Namespace) -> Found:
     import asyncio
 
     from coldchain.monitor.directory import MonitorDirectory
-    from coldchain.monitor.watch import WatchSettings, watch
+    from coldchain.monitor.settings import WatchSettings
+    from coldchain.monitor.watch import watch
 
     terminal = sys.stderr.isatty() and not options.json
     settings = WatchSettings(
@@ -121,6 +123,7 @@ def _monitor(options: argparse.Namespace) -> Found:
         acknowledge=options.acknowledge,
         metrics=Path(options.metrics) if options.metrics else None,
         patience=options.patience,
+        pause=options.pause,
         progress=show_progress if terminal else show_nothing,
         say=_say if terminal else lambda _: None,
     )

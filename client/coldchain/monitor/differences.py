@@ -168,17 +168,16 @@ def _check_names(
 ) -> None:
     names: Iterator[str | None]
     with bundle.open(section.name) as file:
-        if section.engine == "yara":
-            try:
-                names = iter([rule.name for rule in rules_of(file.read(), section.name)])
-            except MalformedError as error:
-                return problems.add(f"{region}: {error.what}")
-        else:
-            names = (policy_name(section, line) for line in _lines(file, section, limits))
-        for name in names:
-            if name is not None and name in out.signatures:
-                problems.add(f"{region}: {section.name} holds {name!r}, against: {_whose(out.signatures[name])}")
-    return None
+        try:
+            if section.engine == "yara":
+                names = iter([rule.name for rule in rules_of(_whole_file(file, section, limits), section.name)])
+            else:
+                names = (policy_name(section, line) for line in _lines(file, section, limits))
+            for name in names:
+                if name is not None and name in out.signatures:
+                    problems.add(f"{region}: {section.name} holds {name!r}, against: {_whose(out.signatures[name])}")
+        except MalformedError as error:
+            problems.add(f"{region}: {error.what}")
 
 
 def _lines(file: BinaryIO, section: Section, limits: Limits) -> Iterator[bytes]:
@@ -186,7 +185,18 @@ def _lines(file: BinaryIO, section: Section, limits: Limits) -> Iterator[bytes]:
         for block in blocks(file, section.name, limits):
             yield from block[:-1].split(b"\n")
     else:
-        yield from file.read().split(b"\n")
+        yield from _whole_file(file, section, limits).split(b"\n")
+
+
+def _whole_file(file: BinaryIO, section: Section, limits: Limits) -> bytes:
+    """The content of a section whose order carries meaning.
+
+    Raises:
+        MalformedError: it is larger than what is compared in memory.
+    """
+    if section.bytes > limits.compared_file_bytes:
+        raise MalformedError(f"{section.name}: {section.bytes:,} bytes, more than can be compared line by line")
+    return file.read(section.bytes)
 
 
 def compare_bundles(
@@ -217,16 +227,10 @@ class _Comparing:
         olds, news = (self._sections(region) for region in self.regions)
         names = sorted(olds.keys() | news.keys())
         for name in names:
-            a, b = olds.get(name), news.get(name)
-            if a is None or b is None:
-                holder, lacking = (first, second) if a else (second, first)
-                self._whole(a or b, holder, lacking)
-            elif (a.kind, a.engine) != (b.kind, b.engine):
-                self._problem(name, "is of another kind in each region")
-            elif a.sha256 != b.sha256:
-                self._both(a, b)
-            elif a != b:
-                self._problem(name, "counts its records differently in each region")
+            try:
+                self._section(name, olds.get(name), news.get(name))
+            except MalformedError as error:
+                self.found.problems.add(error.what)
         self.found.sections = len(names)
         self.found.records = (
             self.sides[first].description.total_records,
@@ -235,6 +239,18 @@ class _Comparing:
         self._check_counts()
         self.found.explained = {one: count for one, count in self.counts.items() if count}
         return self.found
+
+    def _section(self, name: str, a: Section | None, b: Section | None) -> None:
+        first, second = self.regions
+        if a is None or b is None:
+            holder, lacking = (first, second) if a else (second, first)
+            self._whole(a or b, holder, lacking)
+        elif (a.kind, a.engine) != (b.kind, b.engine):
+            self._problem(name, "is of another kind in each region")
+        elif a.sha256 != b.sha256:
+            self._both(a, b)
+        elif a != b:
+            self._problem(name, "counts its records differently in each region")
 
     def _sections(self, region: str) -> dict[str, Section]:
         every = self.sides[region].description.sections
@@ -330,7 +346,7 @@ class _Comparing:
 
     def _read(self, region: str, section: Section) -> bytes:
         with self.sides[region].open(section.name) as file:
-            return file.read()
+            return _whole_file(file, section, self.limits)
 
     # -- counts ------------------------------------------------------------------------------------------------------
 

@@ -19,14 +19,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
-from coldchain.agent.transport import Progress, Source, Traffic, open_sources
-from coldchain.agent.update import silent, utc_now
+from coldchain.agent.transport import Source, Traffic, open_sources
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import (
     ColdchainError,
@@ -36,7 +34,7 @@ from coldchain.errors import (
     VerificationError,
 )
 from coldchain.evidence import Evidence, check_evidence, effective_policy
-from coldchain.limits import LIMITS, Limits
+from coldchain.limits import Limits
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.entries import REMEMBERED, Chains
 from coldchain.monitor.findings import Alert
@@ -44,6 +42,7 @@ from coldchain.monitor.log_view import LogView
 from coldchain.monitor.releases import check_release
 from coldchain.monitor.report import Report, metrics, write_metrics
 from coldchain.monitor.roles import Walk, channels, walk
+from coldchain.monitor.settings import WatchSettings
 from coldchain.monitor.state import MonitorState, Standing
 from coldchain.monitor.witnesses import Held, held
 from coldchain.tlog.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint, parse_checkpoint
@@ -55,47 +54,6 @@ from coldchain.verify import RegionRelease, Target, region_release
 
 RETRIED: Final = 8
 """A bundle that could not be had is tried again while its release is among so many newest ones of its channel."""
-
-
-def say_nothing(_text: str) -> None:
-    """For pipes and scripts."""
-
-
-@dataclass
-class WatchSettings:
-    """How a run goes; tests and the command change what they need.
-
-    Attributes:
-        url: a base URL, or a directory with a copy of the published tree.
-        root: the pinned root.json; needed on a first run.
-        policy: the customer's own log policy; None takes the root's.
-        product: whose log it is.
-        every: on a first run, check the bundles of all entries, not only of each channel's newest.
-        acknowledge: what stands from earlier runs is settled.
-        metrics: where metrics are written; None for nowhere.
-        patience: seconds that a witness may be behind or silent.
-        tries: how often a checkpoint without a quorum is looked at again: witnesses take a moment.
-        pause: seconds between those.
-        now: the clock.
-        progress: told how a download comes on.
-        say: told what is being done.
-        limits: bounds.
-    """
-
-    url: str
-    root: bytes | None = None
-    policy: bytes | None = None
-    product: str = "coldchain"
-    every: bool = False
-    acknowledge: bool = False
-    metrics: Path | None = None
-    patience: float = 3600.0
-    tries: int = 3
-    pause: float = 5.0
-    now: Callable[[], datetime] = utc_now
-    progress: Progress = silent
-    say: Callable[[str], None] = say_nothing
-    limits: Limits = LIMITS
 
 
 async def watch(directory: MonitorDirectory, settings: WatchSettings) -> Report:
@@ -185,8 +143,30 @@ class _Run:
         policy = effective_policy(walked.root, settings.policy, self.limits)
         settings.say("witnesses")
         views = await self._held(policy)
-        settings.say("checkpoint")
-        opened = await self._checkpoint(policy)
+        known = self._known()
+        left = settings.tries
+        while True:
+            left -= 1
+            base, chains = await self._follow(policy, views, report)
+            # a checkpoint from a cache may be some seconds old
+            if left <= 0 or not self._overtaken(walked, chains):
+                break
+            await asyncio.sleep(settings.pause)
+        await self._offers(walked, policy, chains, base, known, report)
+        report.channels = {name: one.last for name, one in state.channels.items()}
+        report.versions = walked.versions
+        state.metadata = walked.files
+
+    async def _follow(
+        self, policy: Policy, views: dict[str, list[Held]], report: Report
+    ) -> tuple[_Seen | None, Chains]:
+        """The log as it is shown now: the checkpoint, held against what is known, and its new entries.
+
+        Returns:
+            The checkpoint that is believed, if there is one, and all chains so far.
+        """
+        self.settings.say("checkpoint")
+        opened = await self._checkpoint(policy, views)
         known = self._known()
         grown = opened is not None and await self._grown(opened, known)
         base = known
@@ -201,13 +181,19 @@ class _Run:
         if opened is not None:
             times = [time for time in opened.opened.signed.values() if time is not None]
             report.cosigned = max(times, default=None)
-        chains = Chains(settings.product, copy.deepcopy(state.channels), self.limits)
+        chains = Chains(self.settings.product, copy.deepcopy(self.state.channels), self.limits)
         if grown and base is not None:
-            report.read = await self._read(base, chains, report)
-        await self._offers(walked, policy, chains, base, known, report)
-        report.channels = {name: one.last for name, one in state.channels.items()}
-        report.versions = walked.versions
-        state.metadata = walked.files
+            report.read += await self._read(base, chains, report)
+        return base, chains
+
+    def _overtaken(self, walked: Walk, chains: Chains) -> bool:
+        """Whether a region offers a release above all that the log shows."""
+        numbers = [
+            (release.release, chains.channels.get(channel))
+            for region, role in walked.regions.items()
+            for channel, release in self._releases(region, role)
+        ]
+        return any(number > (chain.last if chain else 0) for number, chain in numbers)
 
     def _conclude(self, report: Report) -> None:
         """What stands from earlier runs, and what will stand from this one."""
@@ -247,8 +233,11 @@ class _Run:
         found = await asyncio.gather(*[held(policy, keys, self.traffic, self.limits) for keys in asked])
         return dict(zip(origins, found, strict=True))
 
-    async def _checkpoint(self, policy: Policy) -> OpenedCheckpoint | None:
-        """The published checkpoint, signed by the log; None when there is none to work with."""
+    async def _checkpoint(self, policy: Policy, views: dict[str, list[Held]]) -> OpenedCheckpoint | None:
+        """The published checkpoint, signed by the log; None when there is none to work with.
+
+        It is looked at again when it has no quorum yet, or less in it than witnesses hold.
+        """
         left = self.settings.tries
         while True:
             data = await self._get("log/checkpoint", self.limits.note_bytes)
@@ -265,7 +254,9 @@ class _Run:
             times = {by_key[key].name: time for key, time in opened.opened.signed.items() if time is not None}
             lacking = policy.evaluate(times, self.now, self.limits).lacking
             left -= 1
-            if lacking and left > 0:
+            shown = views.get(opened.checkpoint.origin, [])
+            most = max((one.checkpoint.size for one in shown if one.checkpoint), default=0)
+            if (lacking or opened.checkpoint.size < most) and left > 0:
                 await asyncio.sleep(self.settings.pause)
                 continue
             if lacking:
@@ -312,7 +303,7 @@ class _Run:
         elif new.size < old.size:
             what = f"the log shows {new.size:,} entries; it signed {old.size:,} before ({who})"
             self.alerts.append(Alert("backwards", what, proof))
-        return (same and larger is not known) or (same and old.size == new.size)
+        return same and new.size >= old.size
 
     def _no_log(self, views: list[Held]) -> None:
         """No log is shown to us: witnesses may know better."""
@@ -439,13 +430,20 @@ class _Run:
                     self.alerts.append(Alert("standing-still", what))
 
     def _releases(self, region: str, role: Metadata) -> list[tuple[str, RegionRelease]]:
-        found = []
+        """What a region's role offers, by channel; what a client would refuse of it is an alert."""
+        found: list[tuple[str, RegionRelease]] = []
         try:
-            for channel in channels(role):
-                release = region_release(role, region, channel, product=self.settings.product, limits=self.limits)
-                found.append((channel, release))
+            names = channels(role)
         except ColdchainError as error:
             self.alerts.append(Alert("metadata", error.what))
+            return found
+        for name in names:
+            try:
+                release = region_release(role, region, name, product=self.settings.product, limits=self.limits)
+            except ColdchainError as error:
+                self.alerts.append(Alert("metadata", f"region {region}, channel {name}: {error.what}"))
+            else:
+                found.append((name, release))
         return found
 
     async def _evidence(self, where: str, release: RegionRelease, policy: Policy, base: _Seen | None) -> None:

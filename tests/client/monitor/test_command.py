@@ -17,7 +17,7 @@ from tests.client.monitor.watched import Watched
 def words(world: Watched, *more: str) -> list[str]:
     root = world.folder / "root.json"
     root.write_bytes(world.home.pinned_root())
-    return ["monitor", world.url, "--state", str(world.directory.path), "--root", str(root), *more]
+    return ["monitor", world.url, "--state", str(world.directory.path), "--root", str(root), "--pause", "0", *more]
 
 
 async def test_one_run_ends_with_a_code(world: Watched, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +86,30 @@ async def test_without_once_it_follows_until_it_is_stopped(world: Watched) -> No
         child.send_signal(signal.SIGINT)
         await child.communicate()
     assert child.returncode == 130
+
+
+@pytest.mark.parametrize("command", ["monitor", "compare"])
+async def test_progress_is_for_terminals_only(world: Watched, command: str) -> None:
+    given = words(world, "--once") if command == "monitor" else ["compare", world.url, "us", "jp"]
+    shown = {}
+    for terminal in (True, False):
+        master, slave = os.openpty()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "coldchain.cli", *given),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=slave if terminal else asyncio.subprocess.PIPE,
+            )
+            out, errors = await child.communicate()
+            assert child.returncode == 0
+            assert out.count(b"\r") == 0
+            shown[terminal] = os.read(master, 1 << 16) if terminal else errors
+        finally:
+            os.close(master)
+            os.close(slave)
+    assert b"of" in shown[True]
+    assert shown[True].endswith(b"\r\x1b[K")
+    assert shown[False] == b""
+    if command == "monitor":
+        assert b"signed metadata" in shown[True]
+        assert b"release 2 of stable" in shown[True]

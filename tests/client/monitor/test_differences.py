@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import Section
 from coldchain.bundle.manifest import Policy
 from coldchain.errors import LintError, MalformedError
+from coldchain.limits import Limits
 from coldchain.monitor.declared import check_counts
 from coldchain.monitor.differences import check_region, compare_bundles
 from coldchain.monitor.names import policy_name
@@ -21,7 +23,7 @@ from coldchain_server.assembly.regions import PolicyEntry
 from coldchain_server.feeds.formats.clamav import TYPES, signature_name
 from coldchain_server.feeds.formats.yara_source import rule_spans, without_rules
 from tests.client.agent.publisher import hashes
-from tests.client.monitor.assembled import World, canary, entry, make
+from tests.client.monitor.assembled import MemoryBundle, World, canary, entry, make
 from tests.server.feeds.lines import GOOD
 
 RULES = b"""import "pe"
@@ -280,3 +282,82 @@ def test_rules_of_anything_are_cut_out_cleanly_or_refused(source: bytes) -> None
     assert without(source, rules, set()) == source
     rest = without(source, rules, {rule.name for rule in rules})
     assert len(rest) == len(source) - sum(end - start for start, end in spans)
+
+
+def alone(world: World, region: str = "jp") -> list[str]:
+    return check_region(world.bundles[region], world.manifest, region).shown
+
+
+def test_what_both_leave_out_neither_may_hold() -> None:
+    whole = make(FEEDS, {"us": (), "jp": ()}).bundles["us"]
+    for kind, name, section in (
+        ("feed", "lists", "lists-bad.list"),
+        ("signature", "B-2", "acme-body.ndb"),
+        ("signature", "Two", "rules-main.yar"),
+        ("signature", "P-1", "words-some.pwdb"),
+    ):
+        policy = (entry("leave-out", kind, name),)
+        world = make(FEEDS, {"us": policy, "jp": policy})
+        for region in ("us", "jp"):
+            assert alone(world, region) == []
+            world = world.with_bundle(region, world.bundles[region].altered(section, whole.contents[section]))
+        us, jp = world.bundles["us"], world.bundles["jp"]
+        # no difference between the two, and both are against what they declare
+        assert compare_bundles(us, jp, world.manifest, ("us", "jp")).problems.count == 0
+        for region in ("us", "jp"):
+            assert any("against" in text for text in alone(world, region)), (kind, name)
+
+
+def test_a_canary_without_its_engine() -> None:
+    feeds = {"acme": FEEDS["acme"]}
+    made = canary_section("yara", "coldchain", "jp", "stable", 7)
+    assert made is not None
+    world = make(feeds, {"us": (), "jp": ()})
+    changed = world.with_bundle("jp", world.bundles["jp"].altered(*made))
+    assert any("without any section" in text for text in alone(changed))
+
+
+def test_a_section_of_another_kind_or_with_other_counts() -> None:
+    world = make(FEEDS, {"us": (), "jp": ()})
+    jp = world.bundles["jp"]
+    for section in jp.description.sections:
+        if section.name.startswith("coldchain-canary"):
+            continue
+        for changed in (
+            replace(section, kind="file" if section.kind == "set" else "set"),
+            replace(section, engine="list" if section.engine != "list" else "clamav"),
+            replace(section, records=section.records + 1),
+        ):
+            kept = tuple(changed if one.name == section.name else one for one in jp.description.sections)
+            other = MemoryBundle(replace(jp.description, sections=kept), jp.contents)
+            found = compare_bundles(world.bundles["us"], other, world.manifest, ("us", "jp"))
+            assert found.problems.count == 1
+            # and so it is when the content differs as well
+            altered = replace(changed, sha256="0" * 64)
+            kept = tuple(altered if one.name == section.name else one for one in jp.description.sections)
+            if changed.records == section.records:
+                other = MemoryBundle(replace(jp.description, sections=kept), jp.contents)
+                found = compare_bundles(world.bundles["us"], other, world.manifest, ("us", "jp"))
+                assert [text for text in found.problems.shown if "another kind" in text]
+
+
+def test_a_bundle_that_is_another_regions_or_releases_or_not_the_one_named() -> None:
+    world = make(FEEDS, {"us": (), "jp": ()})
+    assert any("names itself" in text for text in alone(world.with_bundle("jp", world.bundles["us"])))
+    facts = world.manifest.regions["jp"]
+    for wrong in (
+        replace(facts.facts, bundle="0" * 64),
+        replace(facts.facts, bytes=facts.facts.bytes + 1),
+        replace(facts.facts, records=facts.facts.records + 1),
+    ):
+        regions = {**world.manifest.regions, "jp": replace(facts, facts=wrong)}
+        assert alone(World(world.bundles, replace(world.manifest, regions=regions)))
+
+
+def test_a_file_too_large_to_be_compared_explains_nothing() -> None:
+    world = make(FEEDS, {"us": (), "jp": JP})
+    us, jp = world.bundles["us"], world.bundles["jp"]
+    small = Limits(compared_file_bytes=10)
+    found = compare_bundles(us, jp, world.manifest, ("us", "jp"), small).problems.shown
+    assert len([text for text in found if "more than can be compared" in text]) == 2
+    assert any("more than can be compared" in text for text in check_region(jp, world.manifest, "jp", small).shown)

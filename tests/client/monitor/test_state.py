@@ -76,6 +76,25 @@ def test_every_truncation_is_damaged() -> None:
             parse_state(encoded[:length])
 
 
+def test_what_this_program_does_not_write_is_damaged() -> None:
+    state = MonitorState(
+        "https://a.example", "coldchain", "0" * 64, channels={"stable": Channel(7, {7: [(6, "1" * 64)]})}
+    )
+    encoded = state.encode()
+    assert parse_state(encoded) == state
+    for old, new in (
+        (b'"pending":[]', b'"pending":["x"]'),
+        (b'"pending":[]', b'"pending":[true]'),
+        (b'"7":[[6,', b'"07":[[6,'),
+        (b'"7":[[6,', b'"7":[[true,'),
+        (b'[[6,"' + b"1" * 64 + b'"]]', b"[]"),
+        (b'[[6,"' + b"1" * 64 + b'"]]', b'[[6,"x"]]'),
+    ):
+        assert old in encoded
+        with pytest.raises(DamagedError):
+            parse_state(encoded.replace(old, new))
+
+
 def test_a_later_format_is_told_apart() -> None:
     encoded = MonitorState("https://a.example", "coldchain", "0" * 64).encode()
     with pytest.raises(NewerFormatError):

@@ -13,8 +13,9 @@ from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import DamagedError, LockedError, ThrottledError, UsageError
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.findings import KINDS, Alert
+from coldchain.monitor.settings import WatchSettings
 from coldchain.monitor.state import parse_state
-from coldchain.monitor.watch import WatchSettings, watch
+from coldchain.monitor.watch import watch
 from coldchain.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note
 from coldchain.tlog.proof import OfflineProof
@@ -231,6 +232,38 @@ async def test_a_release_for_one_region_that_is_not_in_the_log(world: Watched) -
     assert all("jp" in one.what for one in report.alerts)
     later = await world.run()
     assert kinds(later) == ["standing-still", "unlogged"]
+
+
+@pytest.mark.parametrize("witnessed", [True, False])
+async def test_a_checkpoint_from_a_cache_that_is_some_seconds_old_is_looked_at_again(
+    world: Watched, witnessed: bool
+) -> None:
+    own = await world.own_policy()
+    await world.run()
+    stale = world.public("log/checkpoint").read_bytes()
+    await world.release()
+    if not witnessed:
+        for way in world.ways.values():
+            way.target = None
+    public = world.home.public
+    files = {str(one.relative_to(public)): one.read_bytes() for one in public.rglob("*") if one.is_file()}
+    for tries in (3, 2, 1):
+        left = [2]
+
+        def lie(request: web.Request, _: bytes, left: list[int] = left) -> bytes | None:
+            if request.path != "/log/checkpoint" or not left[0]:
+                return None
+            left[0] -= 1
+            return stale
+
+        async with serving(Edge(files, lie)) as url:
+            before = (world.directory.path / "state.json").read_bytes()
+            report = await world.run(url=url, policy=own, tries=tries, pause=0.0, acknowledge=True)
+            (world.directory.path / "state.json").write_bytes(before)
+        if tries == 3:
+            assert (kinds(report), report.read) == ([], 1)
+        elif tries == 1 or not witnessed:
+            assert "unlogged" in kinds(report)
 
 
 async def test_another_manifest_under_a_number_of_the_log(world: Watched) -> None:
@@ -485,6 +518,15 @@ async def test_metadata_that_a_client_would_refuse(world: Watched) -> None:
     assert kinds(report) == ["metadata"]
     assert "jp" in report.alerts[0].what
     assert set(report.offered) == {"us", "kr"}
+
+
+async def test_a_role_that_contradicts_itself_hides_no_other(world: Watched) -> None:
+    await world.run()
+    await world.offer("us", await world.manifest(), named="0" * 64)
+    report = await world.run()
+    assert kinds(report) == ["metadata"]
+    assert "us" in report.alerts[0].what
+    assert set(report.offered) == {"jp", "kr"}
 
 
 # -- report and state ------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from typing import Any
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.report import Report
-from coldchain.monitor.watch import WatchSettings, watch
+from coldchain.monitor.settings import WatchSettings
+from coldchain.monitor.watch import watch
 from coldchain.tlog.checkpoint import parse_checkpoint
 from coldchain.tlog.policy import Policy
 from coldchain.verify import PROOF
@@ -216,17 +217,17 @@ class Watched:
         return built.manifest
 
     async def offer(
-        self, region: str, manifest: Manifest, *, full: Path | None = None, proof: bytes | None = None
+        self, region: str, manifest: Manifest, *, full: Path | None = None, proof: bytes | None = None, named: str = ""
     ) -> None:
         """Signs, with every key, a region's role that offers this release, whether the log holds it or not."""
         state, keyring = await self.state(), origins.keyring(self.home)
         facts = manifest.regions[region].facts
-        named = manifest.regions[region].full
-        assert named is not None
+        file = manifest.regions[region].full
+        assert file is not None
         prefix = f"{region}/{manifest.channel}"
         data = manifest.encode()
         files = {"manifest.json": data, **({PROOF: proof} if proof is not None else {})}
-        targets = {f"{prefix}/full.ccd": measure(full) if full else (named.bytes, named.sha256)}
+        targets = {f"{prefix}/full.ccd": measure(full) if full else (file.bytes, file.sha256)}
         if full is not None:
             await put_measured(self.home, f"targets/{prefix}/{measure(full)[1]}.full.ccd", full, measure(full)[1])
         for name, content in files.items():
@@ -235,7 +236,9 @@ class Watched:
             targets[f"{prefix}/{name}"] = measure(path)
             sha256 = measure(path)[1]
             await put_measured(self.home, f"targets/{prefix}/{sha256}.{name}", path, sha256)
-        channel = ChannelFacts(manifest.release, facts.bundle, facts.bytes, facts.records, manifest.digest, targets)
+        channel = ChannelFacts(
+            manifest.release, facts.bundle, facts.bytes, facts.records, named or manifest.digest, targets
+        )
         role = next_region_role(state.delegated[region], manifest.channel, channel, NOW)
         sign(role, role_signers(state, keyring, region))
         await publish_roles(state, keyring, self.home.storage, {region: role}, NOW)
