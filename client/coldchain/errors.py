@@ -24,6 +24,7 @@
     |-- NotInstalledError                41  the directory holds no verified set yet
     |-- LockedError                      42  another process works on the directory
     |-- StorageError                     43  the disk refused (full, read-only, broken)
+    |-- RebuildError                     51  a release, assembled again from its sources, is not the published one
     `-- ServerError                      60  the publishing side
         |-- LintError                    61  a feed holds lines an engine would refuse or misread
         |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
@@ -228,6 +229,13 @@ class StorageError(ColdchainError):
 
     exit_code = 43
     word = "disk"
+
+
+class RebuildError(ColdchainError):
+    """A release, assembled again from the sources that its manifest names, is not the published one."""
+
+    exit_code = 51
+    word = "does not rebuild"
 
 
 class ServerError(ColdchainError):
