@@ -1,4 +1,4 @@
-"""``coldchain rebuild``, which joins the customers' command line where this distribution is installed (``coldchain.commands.elsewhere``)."""
+"""``coldchain rebuild``: joins the customers' command line where this distribution is installed (``commands.elsewhere`` there)."""
 
 from __future__ import annotations
 
