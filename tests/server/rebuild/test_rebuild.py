@@ -23,7 +23,7 @@ from coldchain.errors import (
     VerificationError,
 )
 from coldchain.keys import PublicKey
-from coldchain_server.assembly.again import assemble_all
+from coldchain_server.assembly.again import assemble_again, assemble_all, regions_of
 from coldchain_server.assembly.provenance import source_digest
 from coldchain_server.assembly.regions import PolicyEntry
 from coldchain_server.feeds.snapshots import parse_snapshot
@@ -263,7 +263,7 @@ async def test_everything_a_manifest_says_of_its_bundles_is_compared(home: Home)
     """Manifests that differ in one number, as if the log held them."""
     found = await rebuilt(home)
     stated = found.manifest
-    again = module.assemble_again(stated, module.regions_of(stated), home.content)
+    again = assemble_again(stated, regions_of(stated), home.content)
     jp = stated.regions["jp"]
     whole = stated.whole
     wrong: list[tuple[str, Any]] = [
