@@ -165,6 +165,7 @@ async def test_every_file_that_a_rebuild_reads_is_checked(home: Home, damage: st
     files = [path for path in sorted((home.public / "snapshots").iterdir()) if path.name in _read_by(home, snapshots)]
     assert len(files) == 7
     log = [path for path in sorted((home.public / "log").rglob("*")) if path.is_file() and _newest(path)]
+    assert len(log) == 3, "checkpoint, hashes, entries"
     for path in [*files, *log]:
         good = path.read_bytes()
         bad = DAMAGE[damage](good)
