@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import sys
 from pathlib import Path
 
@@ -58,12 +59,12 @@ def _rebuild(options: argparse.Namespace) -> Found:
         policy=_file(options.policy, LIMITS.log_policy_bytes),
         say=_say if shown else lambda _: None,
     )
-    signer = None
+    signer, ask = None, functools.cache(passphrase(confirm=options.new_key))  # a person is asked once
     if options.sign:
         # before the work, so that a wrong passphrase costs no hour
         if options.new_key:
-            new_key_file(Path(options.sign), passphrase(confirm=True))
-        signer = open_key_file(Path(options.sign), passphrase())
+            new_key_file(Path(options.sign), ask)
+        signer = open_key_file(Path(options.sign), ask)
     found = asyncio.run(rebuild(order, utc_now()))
     data, stated, error = found.as_json(), found.manifest, found.error
     lines = [f"release {stated.release} of {stated.channel}: {found.logged.words()}"]
