@@ -201,6 +201,16 @@ def test_a_bare_verifier_tells_its_status(bare_python: Path, installed_directory
     assert imported(done.stderr) <= ALLOWED
 
 
+def test_a_bare_verifier_says_what_a_rebuild_needs(bare_python: Path) -> None:
+    done = coldchain(bare_python, "rebuild", "https://coldchain.invalid", "42")
+    assert done.returncode == 2
+    assert "`coldchain rebuild` needs coldchain-server, which is not installed here" in done.stderr
+    done = coldchain(bare_python, "--help")
+    assert "update" in done.stdout
+    assert "rebuild" not in done.stdout
+    assert imported(done.stderr) <= ALLOWED
+
+
 def test_a_bare_verifier_updates_from_a_directory_and_says_what_a_server_needs(
     bare_python: Path, installed_directory: Path, tmp_path: Path
 ) -> None:

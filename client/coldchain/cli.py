@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
-from coldchain.commands import content, endpoint, watching
-from coldchain.commands.command import Command, shown
+from coldchain.commands import content, elsewhere, endpoint, watching
+from coldchain.commands.command import Command, Found, shown
 from coldchain.errors import ColdchainError, StorageError
 
 COMMANDS = (endpoint, content, watching)
@@ -32,29 +32,41 @@ def run(words: Sequence[str] | None = None) -> int:
     Args:
         words: the command line without the program's name; None for the process's own.
     """
-    options = _parser().parse_args(words)
-    command: Command = options.command
+    words = list(sys.argv[1:] if words is None else words)
+    as_json = "--json" in words
     try:
-        found, text, error = command(options)
+        lacking = elsewhere.lacking(words)
+        if lacking is not None:
+            raise lacking
+        options = _parser(words).parse_args(words)
+        command: Command = options.command
+        as_json = options.json
+        found = command(options)
     except ColdchainError as refused:
-        found, text, error = {}, "", refused
+        found = {}, "", refused
     except BrokenPipeError:
         raise
     except OSError as refused_by_system:
         # what no room expects, such as no more open files before the work has begun
-        words = f"{refused_by_system.filename or 'the system'}: {refused_by_system.strerror or refused_by_system}"
+        what = f"{refused_by_system.filename or 'the system'}: {refused_by_system.strerror or refused_by_system}"
         kept = "what was installed stays in use"
-        found, text, error = {}, "", StorageError(words, kept=kept, todo="check the disk, permissions and open files")
+        found = {}, "", StorageError(what, kept=kept, todo="check the disk, permissions and open files")
     except KeyboardInterrupt:
         print("coldchain: interrupted; what was installed stays in use", file=sys.stderr)
         return 130
+    return _told(found, as_json)
+
+
+def _told(answer: Found, as_json: bool) -> int:
+    """Shows an answer; returns the exit code."""
+    found, text, error = answer
     if error is not None:
         found = {**found, **error.as_json()}
         text = text and text + "\n"
     try:
         print(
-            json.dumps(found, indent=1, sort_keys=True) if options.json else shown(text),
-            end="" if error and not options.json else "\n",
+            json.dumps(found, indent=1, sort_keys=True) if as_json else shown(text),
+            end="" if error and not as_json else "\n",
         )
         sys.stdout.flush()
     except BrokenPipeError:
@@ -65,7 +77,7 @@ def run(words: Sequence[str] | None = None) -> int:
     return error.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="coldchain",
         description="Fetches, verifies and installs signed anti-virus signature sets.",
@@ -88,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in COMMANDS:
         module.add(command)
+    if not words or words[0] not in commands.choices:
+        elsewhere.add(command)
     return parser
 
 

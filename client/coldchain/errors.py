@@ -26,6 +26,7 @@
     |-- StorageError                     43  the disk refused (full, read-only, broken)
     |-- AlertError                       50  a monitor found something that must not be
     |   `-- DifferenceError              51  regions' bundles differ by more than their declared policies
+    |-- RebuildError                     52  a release, assembled again from its sources, is not the published one
     `-- ServerError                      60  the publishing side
         |-- LintError                    61  a feed holds lines an engine would refuse or misread
         |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
@@ -244,6 +245,13 @@ class DifferenceError(AlertError):
 
     exit_code = 51
     word = "not explained"
+
+
+class RebuildError(ColdchainError):
+    """A release, assembled again from the sources that its manifest names, is not the published one."""
+
+    exit_code = 52
+    word = "does not rebuild"
 
 
 class ServerError(ColdchainError):

@@ -61,6 +61,9 @@ class Limits:
     log_entry_bytes: int = 65_535
     log_tiles_kept: int = 64
     cosignature_ahead_seconds: int = 24 * 3600
+    attestation_bytes: int = 512 * KIB
+    rebuilders: int = 64
+    reason_characters: int = 1000
 
     # monitoring: a section of kind file is compared in memory
     compared_file_bytes: int = 256 * MIB

@@ -16,6 +16,7 @@ import coldchain
 from coldchain.bundle.description import check_token
 from coldchain.errors import ColdchainError, MalformedError, StorageError, UsageError
 from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
+from coldchain_server.commands.attestations import release_attest, release_provenance
 from coldchain_server.commands.feeds import feed
 from coldchain_server.commands.keys import keys
 from coldchain_server.commands.options import JSON, example, json_option, keyring_of, out, passphrase, run, shown
@@ -186,5 +187,7 @@ def demo(directory: Path) -> None:
     run_demo(directory)
 
 
+for command in (release_attest, release_provenance):
+    release.add_command(command)
 for command in (feed, release, rollout, keys, witness):
     main.add_command(command)

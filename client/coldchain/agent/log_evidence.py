@@ -5,6 +5,7 @@
     manifest.tlog-proof    a target of the region's role, small; checked against the policy in force
     log/tile/…             only when the log has grown since the checkpoint seen last: a few tiles, each checked against the root
     manifests/<sha256>     only when releases were skipped: the links between the new release and the installed one
+    attestations/…         only when the policy asks for rebuilders: their signed word, one small file each
 
 A new checkpoint is kept as soon as it is known to continue the old one, whatever becomes of the release. Tiles prove themselves, so
 they may come from any source, and a source that lies about them is no more than useless.
@@ -13,19 +14,22 @@ they may come from any source, and a source that lies about them is no more than
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from coldchain.agent.transport import Source
-from coldchain.bundle.manifest import parse_manifest
-from coldchain.errors import EvidenceError
+from coldchain.attestation import file_name, published_path
+from coldchain.bundle.manifest import Manifest, parse_manifest
+from coldchain.errors import EvidenceError, NewerFormatError, TransportError, VerificationError
 from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, refused
 from coldchain.install import public_log, trusted
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.versions import Version
+from coldchain.keys import PublicKey
 from coldchain.limits import Limits
+from coldchain.rebuilders import check_attestation, check_rebuilders
 from coldchain.tlog.checkpoint import Checkpoint, OpenedCheckpoint, check_extends
 from coldchain.tlog.merkle import consistency_ranges, prove_consistency
 from coldchain.tlog.note import SignedNote
@@ -87,6 +91,69 @@ class LogEvidence:
         if old is not None and old.release < release.release:
             await self._check_chain(manifest, release, old)
         return found
+
+    async def rebuilt(self, root: Metadata, release: RegionRelease, manifest: bytes) -> dict[str, bytes]:
+        """The attestations of the rebuilders that the policy asks for, by file name; none when it asks for none.
+
+        Args:
+            root: the newest accepted root.
+            release: what the region's role signs.
+            manifest: its manifest, as signed and checked.
+
+        Raises:
+            EvidenceError: too few have rebuilt the release.
+            TransportError: too few could be had.
+        """
+        policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
+        if policy is None or not policy.rebuilds:
+            return {}
+        stated = parse_manifest(manifest, self.limits)
+        files: dict[str, bytes] = {}
+        unreachable: TransportError | None = None
+        for key in policy.rebuilders.values():
+            try:
+                data = await self._attestation(stated, release, key)
+            except TransportError as error:
+                unreachable = error
+            else:
+                files |= {file_name(key): data} if data is not None else {}
+        try:
+            found = check_rebuilders(policy, stated, release.region, files, self.limits)
+        except EvidenceError:
+            if unreachable is not None:
+                raise unreachable from None
+            raise
+        return {name: files[name] for name in (file_name(one.key) for one in found.counted.values())}
+
+    def still_rebuilt(self, root: Metadata, release: RegionRelease, kept: Mapping[str, bytes]) -> bool:
+        """Whether the attestations kept with the installed release are what the policy asks for now."""
+        policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
+        if policy is None or not policy.rebuilds:
+            return True
+        try:
+            manifest = parse_manifest(kept.get(trusted.MANIFEST, b""), self.limits)
+            check_rebuilders(policy, manifest, release.region, kept, self.limits)
+        except (EvidenceError, VerificationError):
+            return False
+        return True
+
+    async def _attestation(self, manifest: Manifest, release: RegionRelease, key: PublicKey) -> bytes | None:
+        """A rebuilder's attestation: a good one if any source has it, else a bad one, else None."""
+        path, bad = published_path(release.manifest.sha256, key), b""
+
+        async def ask(source: Source) -> bytes:
+            nonlocal bad
+            data = (await source.get(path, self.limits.attestation_bytes)).data
+            if data is None:
+                raise EvidenceError(f"{path} is not there")
+            bad = data
+            check_attestation(data, key, manifest, release.region, self.limits)
+            return data
+
+        try:
+            return await self.first_good(ask)
+        except (EvidenceError, VerificationError, NewerFormatError):
+            return bad or None
 
     async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
         if seen is None or seen.checkpoint.origin != new.origin:

@@ -416,25 +416,27 @@ class _Update:
     async def _renew_evidence(self, found: TrustedSet, release: RegionRelease) -> None:
         assert self.old is not None
         statement = trusted.statement_of(self.directory, self.old.name, release, self.limits)
-        if statement is None:
+        if statement is None or not self._log().still_rebuilt(found.root, release, statement):
             statement = await self._statement(found, release)
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
         trusted.write_evidence(self.directory, self.old.name, files)
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
-        """The release's manifest and its proof, by file name: what the public log says of the release, checked.
+        """The release's manifest, its proof and rebuilders' attestations, by file name: what is public about the release, checked.
 
         Raises:
-            EvidenceError: the manifest is not about what the role signs, or the log does not hold it as it must.
+            EvidenceError: the manifest is not about what the role signs, the log does not hold it as it must, or too few rebuilt it.
         """
         out = {trusted.MANIFEST: await self._small(release.manifest)}
         check_manifest(out[trusted.MANIFEST], release, self.limits)
         if release.proof is not None:
             out[PROOF] = await self._small(release.proof)
-        await LogEvidence(self.directory, self.config, self._answer, self.now, self.limits).check(
-            found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old
-        )
-        return out
+        log = self._log()
+        await log.check(found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old)
+        return out | await log.rebuilt(found.root, release, out[trusted.MANIFEST])
+
+    def _log(self) -> LogEvidence:
+        return LogEvidence(self.directory, self.config, self._answer, self.now, self.limits)
 
     async def _answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
         return (await self._first_good(ask))[0]

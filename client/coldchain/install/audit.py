@@ -12,9 +12,11 @@ The checks in their order, each one line for a person::
     ok   nothing else: the version holds no other files
     ok   manifest: the public statement about release 42 of 2026-06-01T09:00:00Z names this bundle
     ok   public log: entry 41 of coldchain.example/log, under its root at 42 entries; cosigned by one (2026-06-01 09:00 UTC)
+    ok   rebuilt: bit for bit by alice (version 0.1.0, 2026-06-01T10:00:00Z); 1 needed
     note fresh: the metadata in force is good until 2026-06-02 09:00 UTC
 
-Expiry is a note: what was installed stays genuine, and ``coldchain status`` says when it has become stale.
+The line about rebuilders is there when the policy asks for some. Expiry is a note: what was installed stays genuine, and
+``coldchain status`` says when it has become stale.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.public_log import policy_in_force
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
+from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.policy import Policy
 from coldchain.verify import PROOF, Check, RegionRelease, region_release, verify_chain
 
@@ -175,6 +178,14 @@ def _check_log(
         found.add("public log", error.what, ok=False)
         return
     found.add("public log", good.words())
+    if not policy.rebuilds:
+        return
+    try:
+        rebuilt = check_rebuilders(policy, good.manifest, release.region, evidence, limits)
+    except EvidenceError as error:
+        found.add("rebuilt", error.what, ok=False)
+        return
+    found.add("rebuilt", rebuilt.words())
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:

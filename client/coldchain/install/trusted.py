@@ -4,7 +4,7 @@
 can be walked again offline. The evidence of version 42 of region us, with root 2 in force::
 
     signed/42-<16 hex>  ->  .42-<16 hex>.<16 hex of its content>/
-        2.root.json   targets.json   us.json   manifest.json   manifest.tlog-proof
+        2.root.json   targets.json   us.json   manifest.json   manifest.tlog-proof   <key id>.dsse.json
 
 It is made anew, and switched in one step, whenever a refresh still names the installed release: roles are re-signed and keys
 rotate, and evidence under keys that were since replaced would say less than it could.
@@ -28,6 +28,7 @@ from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, next_root, pinned_r
 from coldchain.verify import PROOF, ROLLOUT_ROLE, RegionRelease, says_who_it_is
 
 MANIFEST = "manifest.json"
+ATTESTATION = ".dsse.json"
 _ROOT = re.compile(r"([1-9][0-9]{0,8})\.root\.json\Z")
 _BEGINNING = datetime.min.replace(tzinfo=UTC)  # before every expiry, so that a set can be loaded whatever its age
 
@@ -291,9 +292,12 @@ def tidy_evidence(directory: ClientDirectory, versions: set[str]) -> None:
 def statement_of(
     directory: ClientDirectory, version: str, release: RegionRelease, limits: Limits = LIMITS
 ) -> dict[str, bytes] | None:
-    """Manifest and proof kept with a version, by file name, if they are the ones that the release's role names."""
+    """Manifest and proof kept with a version, by file name, if they are the ones that the release's role names.
+
+    Attestations about the manifest, of which no role says anything, come along as they are.
+    """
     kept = read_evidence(directory, version, limits)
     named = {MANIFEST: release.manifest, **({PROOF: release.proof} if release.proof else {})}
     out = {name: kept.get(name, b"") for name in named}
     same = all(hashlib.sha256(out[name]).hexdigest() == target.sha256 for name, target in named.items())
-    return out if same else None
+    return out | {name: data for name, data in kept.items() if name.endswith(ATTESTATION)} if same else None

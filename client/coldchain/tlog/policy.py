@@ -16,12 +16,16 @@
     # coldchain: witness two jurisdiction=jp from=2026-01-01 until=2027-01-01
     # coldchain: witness three jurisdiction=jp
     # coldchain: jurisdictions 2
+    # coldchain: rebuilder alice 8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394
+    # coldchain: rebuilders 1
 
 The second part only ever takes away. A witness with dates counts for the cosignatures it made (by the time it signed into them)
 from the first day, 00:00 UTC, up to but not including the last. ``jurisdictions K`` asks that the witnesses that count, among
 those the quorum is made of, come from at least K jurisdictions; a witness without one adds none. So a reader that skips these
 lines accepts all that this one accepts, and more. Quorums that name jurisdictions (two in Japan and one elsewhere) need no
-extension: they are groups.
+extension: they are groups. ``rebuilders K`` asks that K of the rebuilders, each named with its Ed25519 key in hexadecimal, have
+assembled the release again and signed that (:mod:`coldchain.rebuilders`); names of rebuilders are their own, a witness may have the
+same one. Rebuilders without that line, or the line without as many of them, are refused.
 
 Dates retire a witness in good order: releases of its days stay verifiable for ever. They are no help when its key is stolen,
 since the thief writes the time too; then its line is taken out. Likewise a cosignature more than a day ahead of
@@ -42,6 +46,7 @@ from datetime import UTC, date, datetime, time
 from typing import Final
 
 from coldchain.errors import EvidenceError, MalformedError
+from coldchain.keys import PublicKey
 from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.vkey import Kind, NoteKey, parse_vkey
 
@@ -54,6 +59,7 @@ _BLANKS = re.compile(r"[ \t]+")
 _OURS = re.compile(r"#[# ]*coldchain ?:", re.IGNORECASE)
 _COUNT = re.compile(r"[1-9][0-9]{0,5}\Z")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_KEY = re.compile(r"[0-9a-f]{64}\Z")
 _JURISDICTION = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 
 
@@ -124,13 +130,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file. ``quorum`` is the name of a witness or group, or :data:`NONE`; ``jurisdictions`` 0 asks for none."""
+    """A policy file. ``quorum`` is the name of a witness or group, or :data:`NONE`; the numbers ask for none when they are 0."""
 
     logs: tuple[Log, ...]
     witnesses: Mapping[str, Witness]
     groups: Mapping[str, Group]
     quorum: str
     jurisdictions: int = 0
+    rebuilders: Mapping[str, PublicKey] = field(default_factory=dict)
+    rebuilds: int = 0
 
     @property
     def log_keys(self) -> list[NoteKey]:
@@ -210,6 +218,9 @@ class Policy:
                 lines.append(_words("#", EXTENSION, "witness", one.name, *said))
         if self.jurisdictions:
             lines.append(_words("#", EXTENSION, "jurisdictions", str(self.jurisdictions)))
+        lines += [_words("#", EXTENSION, "rebuilder", name, key.raw.hex()) for name, key in self.rebuilders.items()]
+        if self.rebuilds:
+            lines.append(_words("#", EXTENSION, "rebuilders", str(self.rebuilds)))
         return "".join(line + "\n" for line in lines).encode()
 
 
@@ -262,6 +273,8 @@ class _Reader:
     used: set[str] = field(default_factory=set)
     described: set[str] = field(default_factory=set)
     keys: set[bytes] = field(default_factory=set)
+    rebuilders: dict[str, PublicKey] = field(default_factory=dict)
+    rebuilds: int = 0
 
     def read(self, words: list[str]) -> None:
         """One line."""
@@ -293,7 +306,18 @@ class _Reader:
             raise MalformedError("log policy: no log")
         if not self.quorum:
             raise MalformedError("log policy: no quorum")
-        policy = Policy(tuple(self.logs), self.witnesses, self.groups, self.quorum, self.jurisdictions)
+        if len(self.rebuilders) < self.rebuilds or (self.rebuilders and not self.rebuilds):
+            named, asked = len(self.rebuilders), self.rebuilds or "no number"
+            raise MalformedError(f"log policy: {named} rebuilders are named, and {asked} of them asked for")
+        policy = Policy(
+            tuple(self.logs),
+            self.witnesses,
+            self.groups,
+            self.quorum,
+            self.jurisdictions,
+            self.rebuilders,
+            self.rebuilds,
+        )
         below = policy.witnesses_of(policy.quorum)
         if len({self.witnesses[name].jurisdiction for name in below} - {""}) < policy.jurisdictions:
             raise MalformedError("log policy: the quorum's witnesses do not come from that many jurisdictions")
@@ -337,8 +361,23 @@ class _Reader:
                 self._describe(name, facts)
             case ["#", "coldchain:", "jurisdictions", count] if not self.jurisdictions:
                 self.jurisdictions = _count(count)
+            case ["#", "coldchain:", "rebuilder", name, key]:
+                self._rebuilder(name, key)
+            case ["#", "coldchain:", "rebuilders", count] if not self.rebuilds:
+                self.rebuilds = _count(count)
             case _:
                 raise MalformedError(f"not understood: {' '.join(words)[:80]!r}")
+
+    def _rebuilder(self, name: str, text: str) -> None:
+        if name in self.rebuilders or len(self.rebuilders) >= self.limits.rebuilders:
+            raise MalformedError(f"the rebuilder {name[:80]!r} stands twice, or is one too many")
+        if not _KEY.match(text):
+            raise MalformedError(f"not 64 lower-case hexadecimal digits: {text[:80]!r}")
+        key = PublicKey(bytes.fromhex(text))
+        if key.raw in self.keys:
+            raise MalformedError(f"the key of the rebuilder {name[:80]!r} stands twice")
+        self.keys.add(key.raw)
+        self.rebuilders[name] = key
 
     def _describe(self, name: str, facts: list[str]) -> None:
         witness = self.witnesses.get(name)

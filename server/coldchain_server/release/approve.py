@@ -34,12 +34,10 @@ from coldchain.errors import (
 from coldchain.tlog.offline import verify_proof
 from coldchain.tuf.metadata import good_keys, parse_metadata
 from coldchain.verify import PROOF
+from coldchain_server.assembly.again import assemble_again, bundle_facts, region_facts
 from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Catalogue, Release
-from coldchain_server.feeds.lint import lint_snapshot
-from coldchain_server.feeds.snapshots import parse_snapshot
 from coldchain_server.home import Home
-from coldchain_server.release.build import assemble_all, bundle_facts, feed_facts, region_facts
 from coldchain_server.release.bundle_files import check_bundle_file, load_description
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.release.publish import reconcile
@@ -143,24 +141,16 @@ def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
         raise _refuse("the manifest speaks of another product, channel or release")
     if set(manifest.regions) != set(regions.regions):
         raise _refuse("the manifest's regions are not those of regions.toml")
-    sections, feeds = [], []
     try:
-        for feed in manifest.feeds:
-            snapshot = parse_snapshot(home.content.get(feed.snapshot))
-            skip_bad = bool(feed.skipped)
-            report = lint_snapshot(snapshot, home.content, skip_bad=skip_bad)  # anew: an earlier result is hearsay
-            report.require(skip_bad=skip_bad)
-            sections += report.sections
-            feeds.append(feed_facts(snapshot, report))
-        bundles = assemble_all(home, regions, sections, product, release.channel, release.number)
+        again = assemble_again(manifest, regions, home.content)
     except (LintError, VerificationError) as error:
         raise _refuse(f"the feeds' snapshots cannot be assembled again: {error.what}") from error
-    if tuple(feeds) != manifest.feeds:
+    if again.feeds != manifest.feeds:
         raise _refuse("the manifest does not say what the feeds' snapshots hold")
-    if bundle_facts(bundles[GLOBAL].description) != manifest.whole:
+    if bundle_facts(again.bundles[GLOBAL].description) != manifest.whole:
         raise _refuse("the global bundle, assembled again from the feeds' snapshots, is not the manifest's")
     for region, facts in manifest.regions.items():
-        if region_facts(bundles[region]) != replace(facts, full=None):
+        if region_facts(again.bundles[region]) != replace(facts, full=None):
             raise _refuse(
                 f"region {region}: the bundle, assembled again from the feeds' snapshots under regions.toml, is not the manifest's"
             )

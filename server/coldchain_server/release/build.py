@@ -13,20 +13,19 @@ from typing import Final
 
 import coldchain
 from coldchain.bundle.description import BundleDescription
-from coldchain.bundle.manifest import BundleFacts, FeedFacts, FileFacts, GateCheck, Manifest, Policy, RegionFacts
+from coldchain.bundle.manifest import FeedFacts, FileFacts, GateCheck, Manifest
 from coldchain.errors import LintError, StateError
 from coldchain.limits import LIMITS
+from coldchain_server.assembly.again import assemble_all, bundle_facts, feed_facts, region_facts
 from coldchain_server.assembly.assemble import AssembledBundle, assemble
 from coldchain_server.assembly.provenance import source_digest
-from coldchain_server.assembly.regions import GLOBAL, Regions
-from coldchain_server.assembly.sections import PreparedSection
+from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Bundle, Catalogue, Release
 from coldchain_server.deltas.changes import BundleChange
 from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encoded import Encoded
 from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import checked_again, pull
-from coldchain_server.feeds.snapshots import FeedSnapshot
 from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog
 from coldchain_server.release.bundle_files import Source, load_description, write_bundle_files
@@ -98,7 +97,7 @@ async def build(
         draft = Draft(home.draft(channel, number))
         draft.remove()
         home.content.sweep()
-        bundles = assemble_all(home, regions, sections, settings.product, channel, number)
+        bundles = assemble_all(home.content, regions, sections, settings.product, channel, number)
         history = await _history(catalogue, channel, [GLOBAL, *regions.regions])
         files, changes, encoded = {}, {}, Encoded(home.encoded / channel)
         for region in regions.regions:
@@ -180,35 +179,10 @@ async def _feeds(
     return reports, tuple(facts)
 
 
-def feed_facts(snapshot: FeedSnapshot, report: LintReport) -> FeedFacts:
-    """What the manifest says of a feed."""
-    return FeedFacts(snapshot.feed, snapshot.digest, len(snapshot.files), report.records, report.reasons)
-
-
 def highest_published(state: RoleState, channel: str) -> int:
     """The channel's highest release in the signed tree, 0 for none: a catalogue from an old backup may not know it."""
     facts = [state.channel(region, channel) for region in state.delegated if region != ROLLOUT]
     return max((int(one["release"]) for one in facts if one is not None), default=0)
-
-
-def assemble_all(
-    home: Home, regions: Regions, sections: Sequence[PreparedSection], product: str, channel: str, number: int
-) -> dict[str, AssembledBundle]:
-    """The bundle of every region and the global one, with all their content stored."""
-    made = {}
-    for region in (GLOBAL, *regions.regions):
-        made[region] = assemble(
-            sections,
-            regions,
-            region,
-            product=product,
-            channel=channel,
-            release=number,
-            content=home.content.get,
-            store=home.content.put,
-        )
-        home.content.put(made[region].description.encode())
-    return made
 
 
 async def _history(catalogue: Catalogue, channel: str, regions: Sequence[str]) -> dict[str, list[Source]]:
@@ -284,20 +258,6 @@ def _section_counts(change: BundleChange) -> dict[str, tuple[int, int]]:
         else:
             counts[name] = (1, 1)
     return counts
-
-
-def bundle_facts(description: BundleDescription) -> BundleFacts:
-    """What the manifest says of a bundle."""
-    return BundleFacts(description.digest, description.total_bytes, description.total_records)
-
-
-def region_facts(bundle: AssembledBundle) -> RegionFacts:
-    """What the manifest says of a region."""
-    policy = tuple(
-        Policy(one.entry.action, one.entry.kind, one.entry.name, one.entry.reason, one.records)
-        for one in bundle.applied
-    )
-    return RegionFacts(bundle_facts(bundle.description), policy)
 
 
 def _lint_check(reports: Sequence[LintReport]) -> GateCheck:

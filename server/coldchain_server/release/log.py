@@ -109,7 +109,7 @@ async def log_release(
         before = await log.checkpoint()
         await witnesses.check_not_behind(policy, log.key, before.size, log.root_at)
         await _put_files(home, draft, manifest, data)
-        index, proof = await _entry(log, sign, policy, witnesses, data, now)
+        index, proof = await append_entry(log, sign, policy, witnesses, data, now)
         encoded = proof.encode()
         verified = verify_proof(data, encoded, policy, now)
         draft.write(draft.directory / PROOF, encoded)
@@ -139,10 +139,16 @@ async def _put_files(home: Home, draft: Draft, manifest: Manifest, data: bytes) 
     await home.storage.put(f"manifests/{manifest.digest}.json", data)
 
 
-async def _entry(
+async def append_entry(
     log: PublicLog, sign: Sign, policy: Policy, witnesses: Witnesses, data: bytes, now: datetime
 ) -> tuple[int, OfflineProof]:
-    """Appends the entry unless it is there, and has the checkpoint cosigned."""
+    """Appends an entry unless it is there, and has the checkpoint cosigned.
+
+    The caller holds the publisher's lock, and has asked the witnesses whether the log here is an old copy.
+
+    Raises:
+        EvidenceError: no quorum of witnesses; the entry is in the log, and running it again asks them again.
+    """
     old = await log.checkpoint()
     note = await log.head()
     sizes = _held(note, policy)

@@ -14,7 +14,16 @@ from pathlib import Path
 from securesystemslib.signer import Signer
 
 from coldchain.errors import KeyringError
-from coldchain_server.signing.key_files import MODERATE, KeyFile, Strength, derive, new_salt, parse_key_file, seal
+from coldchain_server.signing.key_files import (
+    MODERATE,
+    MOST_BYTES,
+    KeyFile,
+    Strength,
+    derive,
+    new_salt,
+    parse_key_file,
+    seal,
+)
 from coldchain_server.signing.nacl_signer import NaclKey, NaclSigner
 from coldchain_server.storage.durable import fsync_directory, make_directory, temporary
 
@@ -62,25 +71,12 @@ class Keyring:
         return made
 
     def _write(self, name: str, file: KeyFile) -> None:
-        target = self.directory / f"{name}.json"
-        unfinished = temporary(target)
         try:
             make_directory(self.directory)
             self.directory.chmod(0o700)
-            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            try:
-                with os.fdopen(handle, "wb") as opened:
-                    opened.write(file.encode())
-                    opened.flush()
-                    os.fsync(opened.fileno())
-                os.link(unfinished, target)  # unlike a rename, it replaces no key that is there
-            finally:
-                unfinished.unlink()
-            fsync_directory(self.directory)
-        except FileExistsError as error:
-            raise KeyringError(f"key {name} exists already", kept="the key that is there") from error
         except OSError as error:
             raise KeyringError(f"key {name} cannot be written: {error.strerror}") from error
+        _write_new(self.directory / f"{name}.json", file)
 
     def files(self) -> dict[str, KeyFile]:
         """All key files that can be read, by name. One that cannot is missed only where its key is needed."""
@@ -151,6 +147,57 @@ class Keyring:
                 todo="bring the missing key files into the keys directory",
             )
         return [self.signer(name) for name in here[:threshold]]
+
+
+def _write_new(target: Path, file: KeyFile) -> None:
+    """A key file that is durable before it has its name, and replaces no key that is there."""
+    unfinished = temporary(target)
+    try:
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(file.encode())
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.link(unfinished, target)  # unlike a rename, it replaces no key that is there
+        finally:
+            unfinished.unlink()
+        fsync_directory(target.parent)
+    except FileExistsError as error:
+        raise KeyringError(f"key {target.stem} exists already", kept="the key that is there") from error
+    except OSError as error:
+        raise KeyringError(f"key {target.stem} cannot be written: {error.strerror}") from error
+
+
+def new_key_file(path: Path, passphrase: Callable[[], str], strength: Strength = MODERATE) -> NaclKey:
+    """One new key in a file of its own, outside any keyring; returns its public half.
+
+    Raises:
+        KeyringError: the file is there, or cannot be written.
+    """
+    if path.exists():
+        raise KeyringError(f"{path.name} exists already", kept="the key that is there", todo="leave --new-key out")
+    file = seal(lambda salt, cost: derive(passphrase().encode(), salt, cost), new_salt(), strength)
+    _write_new(path, file)
+    return NaclKey.from_public(file.public)
+
+
+def open_key_file(path: Path, passphrase: Callable[[], str]) -> Signer:
+    """The signer of one key file, wherever it lies.
+
+    Raises:
+        KeyringError: it is not there or no key file, the passphrase is wrong, or no signer is known for its URI.
+    """
+    try:
+        with path.open("rb") as opened:
+            file = parse_key_file(opened.read(MOST_BYTES + 1), path.name)
+    except OSError as error:
+        raise KeyringError(
+            f"key file {path.name} cannot be read: {error.strerror}", todo="--new-key makes one"
+        ) from error
+    if file.uri:
+        return _by_uri(path.name, file)
+    return NaclSigner(file.open(lambda salt, cost: derive(passphrase().encode(), salt, cost), path.name))
 
 
 def _by_uri(name: str, file: KeyFile) -> Signer:

@@ -9,6 +9,7 @@ Worked example of a signature: the key ``9d61…`` of RFC 8032 test 1 signs the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from nacl.exceptions import BadSignatureError
@@ -17,6 +18,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import KEY_FOR_TYPE_AND_SCHEME, Key, SecretsHandler, Signature, Signer
 
 from coldchain import canonical
+from coldchain.keys import PublicKey
 
 SCHEME = "ed25519"
 
@@ -70,6 +72,12 @@ class NaclSigner(Signer):
     def sign(self, payload: bytes) -> Signature:
         """An Ed25519 signature over ``payload``."""
         return Signature(self._public.keyid, self._key.sign(payload).signature.hex())
+
+
+def sign_with(signer: Signer) -> tuple[PublicKey, Callable[[bytes], bytes]]:
+    """A signer as the client's code wants it: the public key, and what makes its 64-byte signatures."""
+    key = PublicKey(bytes.fromhex(signer.public_key.keyval["public"]))
+    return key, lambda message: bytes.fromhex(signer.sign(message).signature)
 
 
 def register() -> None:

@@ -1,6 +1,6 @@
 """Which request targets name a published file, and what may be said of it.
 
-Only these six prefixes are served; everything else does not exist. The target is judged as it came, before any decoding:
+Only these seven prefixes are served; everything else does not exist. The target is judged as it came, before any decoding:
 components of ``[A-Za-z0-9._-]`` that do not start with a dot, no query, no ``%``, at most 10 components and 512 bytes.
 
 =============================================  ===========  =========================
@@ -11,6 +11,7 @@ target                                         cached       ETag from
 ``/targets/us/stable/<sha256>.from-41.ccd``    immutable    the name
 ``/snapshots/<sha256>``                        immutable    the name
 ``/manifests/<sha256>.json``                   immutable    the name
+``/attestations/<sha256>/<keyid>.dsse.json``    no-cache     its bytes
 ``/packs/us/stable/42.from-41.pack``           immutable    its bytes
 ``/packs/us/stable/latest.pack``               no-cache     its bytes
 ``/log/checkpoint``                            no-cache     its bytes
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _TARGET: Final = re.compile(
-    r"/((metadata|targets|packs|log|manifests|snapshots)(?:/(?!\.)[A-Za-z0-9._-]{1,128}){1,9})\Z"
+    r"/((metadata|targets|packs|log|manifests|snapshots|attestations)(?:/(?!\.)[A-Za-z0-9._-]{1,128}){1,9})\Z"
 )
 _TARGET_CHARACTERS: Final = 512
 _CONTENT_ADDRESSED: Final = re.compile(r"([0-9a-f]{64})(?:\.[A-Za-z0-9._-]*)?\Z")

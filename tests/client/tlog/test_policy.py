@@ -50,6 +50,8 @@ def test_the_worked_example_of_the_module() -> None:
     assert (read.quorum, read.jurisdictions, read.logs[0].url) == ("quorum-1", 2, "https://log.example/test")
     two = read.witnesses["two"]
     assert (two.jurisdiction, two.since, two.until) == ("jp", date(2026, 1, 1), date(2027, 1, 1))
+    assert (set(read.rebuilders), read.rebuilds) == ({"alice"}, 1)
+    assert parse_policy(read.encode()) == read
     assert read.evaluate(at("one", "three"), NOW).satisfied
     assert read.evaluate(at("one", "two"), NOW).lacking == (
         "quorum-1: 1 of 2 needed (abroad: 0 of 1 needed (two: it signed before its first day, 2026-01-01; three: no cosignature))"
@@ -323,6 +325,62 @@ def test_whoever_skips_the_extension_accepts_all_that_is_accepted_here() -> None
                     assert plain.evaluate(at(*there, time=time), NOW).satisfied
 
 
+# Rebuilders
+
+
+R = {name: witness(number).key.key.raw.hex() for number, name in enumerate("xyz", 40)}
+
+
+def rebuilders(*lines: str) -> Policy:
+    return policy("quorum a\n" + "".join(f"# coldchain: {line}\n" for line in lines))
+
+
+def test_rebuilders_are_named_with_their_keys_and_counted() -> None:
+    lines = [f"rebuilder {name} {key}" for name, key in R.items()]
+    for needed in (1, 2, 3):
+        for order in itertools.permutations([*lines, f"rebuilders {needed}"]):
+            read = rebuilders(*order)
+            assert {name: key.raw.hex() for name, key in read.rebuilders.items()} == R
+            assert read.rebuilds == needed
+            assert parse_policy(read.encode()) == read
+    assert set(rebuilders(f"rebuilder a {R['x']}", "rebuilders 1").rebuilders) == {"a"}, "witness a is somebody else"
+    assert (policy("quorum a\n").rebuilders, policy("quorum a\n").rebuilds) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (f"rebuilder x {R['x']}",),
+        ("rebuilders 1",),
+        (f"rebuilder x {R['x']}", "rebuilders 2"),
+        (f"rebuilder x {R['x']}", "rebuilders 0"),
+        (f"rebuilder x {R['x']}", "rebuilders 01"),
+        (f"rebuilder x {R['x']}", "rebuilders all"),
+        (f"rebuilder x {R['x']}", "rebuilders 1", "rebuilders 1"),
+        (f"rebuilder x {R['x']}", f"rebuilder x {R['y']}", "rebuilders 1"),
+        (f"rebuilder x {R['x']}", f"rebuilder y {R['x']}", "rebuilders 1"),
+        (f"rebuilder x {W['a'].key.key.raw.hex()}", "rebuilders 1"),
+        (f"rebuilder x {LOG.key.key.raw.hex()}", "rebuilders 1"),
+        (f"rebuilder x {R['x'].upper()}", "rebuilders 1"),
+        (f"rebuilder x {R['x'][:-1]}", "rebuilders 1"),
+        (f"rebuilder x {'00' * 32}", "rebuilders 1"),
+        (f"rebuilder x {R['x']} https://x.example", "rebuilders 1"),
+        (f"rebuilder {R['x']}", "rebuilders 1"),
+        (f"Rebuilder x {R['x']}", "rebuilders 1"),
+    ],
+)
+def test_a_mistake_about_rebuilders_is_no_policy(lines: tuple[str, ...]) -> None:
+    with pytest.raises(MalformedError):
+        rebuilders(*lines)
+
+
+def test_there_is_a_bound_of_rebuilders() -> None:
+    lines = [f"rebuilder r{number} {witness(100 + number).key.key.raw.hex()}" for number in range(65)]
+    assert len(rebuilders(*lines[:64], "rebuilders 1").rebuilders) == 64
+    with pytest.raises(MalformedError, match="one too many"):
+        rebuilders(*lines, "rebuilders 1")
+
+
 # Any bytes
 
 
@@ -345,7 +403,9 @@ def test_every_changed_bit_is_refused_or_read_as_what_it_says() -> None:
 
 WORDS = st.sampled_from(
     ["log", "witness", "group", "quorum", "none", "any", "all", "1", "2", "#", "coldchain:", "jurisdictions", "jurisdiction=jp",
-     "from=2026-01-01", "until=2027-01-01", "a", "b", "g", LOG.vkey, ONE.vkey, W["a"].vkey, ML_DSA, "\t", "\r", "é"]
+     "rebuilder",
+     "rebuilders", "ed" * 32, "from=2026-01-01", "until=2027-01-01", "a", "b", "g",
+     LOG.vkey, ONE.vkey, W["a"].vkey, ML_DSA, "\t", "\r", "é"]
 )  # fmt: skip
 
 

@@ -4,12 +4,13 @@ import stat
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
 from coldchain.errors import KeyringError
 from coldchain_server.signing import keyring as room
 from coldchain_server.signing.key_files import DEMO, KeyFile, Strength, derive, parse_key_file
-from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.nacl_signer import NaclKey
+from coldchain_server.signing.keyring import Keyring, new_key_file, open_key_file
+from coldchain_server.signing.nacl_signer import NaclKey, sign_with
 
 
 class Asked:
@@ -150,3 +151,43 @@ def test_a_key_of_an_unknown_device_is_refused(tmp_path: Path, uri: str) -> None
     assert keyring(tmp_path).public("one").keyid == NaclKey.from_public(public).keyid
     with pytest.raises(KeyringError, match="key one: no signer for"):
         keyring(tmp_path).signer("one")
+
+
+# One key in a file of its own
+
+
+def test_a_key_file_outside_any_keyring(tmp_path: Path) -> None:
+    """Nothing else in the directory is touched, nor its mode."""
+    tmp_path.chmod(0o755)
+    other = tmp_path / ".alice.json.left"
+    other.write_bytes(b"")
+    path = tmp_path / "alice.json"
+    made = new_key_file(path, lambda: "a passphrase", DEMO)
+    assert (tmp_path.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o755, 0o600)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".alice.json.left", "alice.json"]
+    signer = open_key_file(path, lambda: "a passphrase")
+    assert signer.public_key.keyid == made.keyid
+    key, sign = sign_with(signer)
+    assert key.keyid == made.keyid
+    assert key.verify(sign(b"message"), b"message")
+    before = path.read_bytes()
+    with pytest.raises(KeyringError, match="exists already"):
+        new_key_file(path, lambda: "a passphrase", DEMO)
+    assert path.read_bytes() == before
+    with pytest.raises(KeyringError, match="passphrase is wrong"):
+        open_key_file(path, lambda: "another")
+
+
+def test_key_files_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "alice.json"
+    with pytest.raises(KeyringError, match="cannot be read"):
+        open_key_file(path, lambda: "x")
+    with pytest.raises(KeyringError, match="cannot be written"):
+        new_key_file(tmp_path / "no" / "alice.json", lambda: "x", DEMO)
+    for data in (b"", b"{}", b" " * 5000):
+        path.write_bytes(data)
+        with pytest.raises(KeyringError, match=r"key alice\.json: "):
+            open_key_file(path, lambda: "x")
+    path.write_bytes(KeyFile(bytes(SigningKey.generate().verify_key), uri="nowhere:x").encode())
+    with pytest.raises(KeyringError, match="no signer for"):
+        open_key_file(path, lambda: "x")

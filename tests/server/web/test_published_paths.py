@@ -28,6 +28,7 @@ KNOWN = [
     (f"/targets/us/stable/{HASH}0", ASK_FIRST, OCTETS, None),
     (f"/targets/{HASH}/full.ccd", ASK_FIRST, OCTETS, None),
     (f"/snapshots/{HASH}", FOREVER, OCTETS, HASH),
+    (f"/attestations/{HASH}/{HASH}.dsse.json", ASK_FIRST, JSON, None),
     ("/packs/us/stable/42.from-41.pack", FOREVER, OCTETS, None),
     ("/packs/us/stable/latest.pack", ASK_FIRST, OCTETS, None),
     ("/log/checkpoint", ASK_FIRST, "text/plain; charset=utf-8", None),
