@@ -28,6 +28,8 @@ NEXT = {
     41: "`coldchain init` and `coldchain update` install a first set.",
     42: "Another process works on the directory; try again when it is done.",
     43: "Make room, or repair the disk; nothing half-written is in use.",
+    50: "Read each alert and `docs/monitor.md`; keep the state directory, which holds the proofs. `--acknowledge` when it is settled.",
+    51: "Ask the publisher in public about each line: a region got something that its declared policies do not say.",
     60: "Read the line it prints; what was published stands.",
     61: "Mend the lines it names at their source, or pull with `--skip-bad`, which publishes the counts of what is left out.",
     62: "`coldchain-server release list` shows what state each release is in.",

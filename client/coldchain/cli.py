@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
-from coldchain.commands import content, endpoint
-from coldchain.commands.command import Command
+from coldchain.commands import content, endpoint, watching
+from coldchain.commands.command import Command, shown
 from coldchain.errors import ColdchainError
 
-COMMANDS = (endpoint, content)
+COMMANDS = (endpoint, content, watching)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -56,11 +56,6 @@ def run(words: Sequence[str] | None = None) -> int:
         return 0
     print(f"coldchain: {shown(error.explain())}", file=sys.stderr)
     return error.exit_code
-
-
-def shown(text: str) -> str:
-    """Text as a terminal may have it: signatures and servers' words must not move its cursor or change its colours."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,6 +24,8 @@
     |-- NotInstalledError                41  the directory holds no verified set yet
     |-- LockedError                      42  another process works on the directory
     |-- StorageError                     43  the disk refused (full, read-only, broken)
+    |-- AlertError                       50  a monitor found something that must not be
+    |   `-- DifferenceError              51  regions' bundles differ by more than their declared policies
     `-- ServerError                      60  the publishing side
         |-- LintError                    61  a feed holds lines an engine would refuse or misread
         |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
@@ -228,6 +230,20 @@ class StorageError(ColdchainError):
 
     exit_code = 43
     word = "disk"
+
+
+class AlertError(ColdchainError):
+    """A monitor found something in the public log, or in what it names, that must not be."""
+
+    exit_code = 50
+    word = "alert"
+
+
+class DifferenceError(AlertError):
+    """Regions' bundles of one release differ by more than their declared policies."""
+
+    exit_code = 51
+    word = "not explained"
 
 
 class ServerError(ColdchainError):

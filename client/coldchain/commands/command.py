@@ -52,3 +52,8 @@ def utc_now() -> datetime:
 def time_words(time: datetime | None) -> str:
     """A time for a person."""
     return f"{time:%Y-%m-%d %H:%M} UTC" if time else "never"
+
+
+def shown(text: str) -> str:
+    """Text as a terminal may have it: signatures and servers' words must not move its cursor or change its colours."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -79,7 +79,7 @@ def _init(options: argparse.Namespace) -> Found:
             f"{options.root} has the fingerprint {fingerprint}, not the one you gave",
             todo="do not use this file; get root.json and its fingerprint over two different ways",
         )
-    own = _own_policy(options.policy) if options.policy else None
+    own = own_policy(options.policy) if options.policy else None
     directory.make()
     with directory.locked():
         directory.sweep()
@@ -102,7 +102,8 @@ def _init(options: argparse.Namespace) -> Found:
     return {"directory": str(directory.path), "root": fingerprint, "root_version": root.version}, text, None
 
 
-def _own_policy(name: str) -> bytes:
+def own_policy(name: str) -> bytes:
+    """The bytes of a log policy that somebody named. Raises UsageError when it is none."""
     data = read_file(Path(name), LIMITS.log_policy_bytes)
     if data is None:
         raise UsageError(f"{name} is not a readable file", todo="give a C2SP log policy")
@@ -142,7 +143,7 @@ def _update(options: argparse.Namespace) -> Found:
     settings = Settings(
         urls=urls(options.url) if options.url else None,
         repair=options.repair,
-        progress=_progress if sys.stderr.isatty() and not options.json else _silent,
+        progress=show_progress if sys.stderr.isatty() and not options.json else show_nothing,
     )
     done = asyncio.run(update(ClientDirectory(Path(options.directory)), settings))
     size = f"{done.bytes_down:,} bytes, {done.requests} request{'s' if done.requests != 1 else ''}"
@@ -158,7 +159,8 @@ def _update(options: argparse.Namespace) -> Found:
     return done.as_json(), text, None
 
 
-def _progress(there: int, length: int) -> None:
+def show_progress(there: int, length: int) -> None:
+    """A bar on a terminal, gone when it is full."""
     width = 30
     full = width * there // max(length, 1)
     end = "\r\x1b[K" if there >= length else ""
@@ -166,7 +168,8 @@ def _progress(there: int, length: int) -> None:
     sys.stderr.flush()
 
 
-def _silent(_there: int, _length: int) -> None:
+def show_nothing(_there: int, _length: int) -> None:
+    """For pipes and scripts."""
     return
 
 
