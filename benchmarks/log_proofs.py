@@ -29,8 +29,8 @@ ENTRY = b"m" * 4096
 ROUNDS = 2000
 
 
-def simulated(index: int) -> Callable[[Tile], bytes]:
-    """Tiles of a log whose entry ``index`` is :data:`ENTRY` and all others are empty."""
+def simulated(index: int, entry: bytes = ENTRY) -> Callable[[Tile], bytes]:
+    """Tiles of a log whose entry ``index`` is this one and all others are empty."""
 
     @cache
     def same(level: int) -> bytes:
@@ -39,7 +39,7 @@ def simulated(index: int) -> Callable[[Tile], bytes]:
     @cache
     def special(level: int) -> bytes:
         if not level:
-            return leaf_hash(ENTRY)
+            return leaf_hash(entry)
         left, right = special(level - 1), same(level - 1)
         return node_hash(right, left) if index >> (level - 1) & 1 else node_hash(left, right)
 

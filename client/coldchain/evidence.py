@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,7 +180,7 @@ def check_chain(newer: Sequence[bytes], installed: bytes, limits: Limits = LIMIT
         NewerFormatError: a manifest of a later format.
     """
     with refused("the chain of manifests"):
-        for data, before in zip(newer, [*newer[1:], installed], strict=True):
+        for data, before in itertools.pairwise([*newer, installed]):
             new, old = parse_manifest(data, limits), parse_manifest(before, limits)
             if (new.product, new.channel, new.release) != (old.product, old.channel, old.release + 1):
                 raise EvidenceError(

@@ -97,7 +97,7 @@ def init(
     except MalformedError as error:
         raise UsageError(error.what) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{regions} cannot be read: {error}") from error
+        raise UsageError(f"{getattr(error, 'filename', None) or regions} cannot be read: {error}") from error
     settings = DEFAULT_SETTINGS.replace('# product = "coldchain"', f'product = "{token}"')
     strength = DEMO if demo_keys else MODERATE
     founding = Founding(settings, text, passphrase(confirm=True), strength, log_name, lines)

@@ -189,7 +189,7 @@ class Policy:
         while names:
             name = names.pop()
             if name in self.groups:
-                names += self.groups[name].members
+                names += reversed(self.groups[name].members)
             elif name in self.witnesses:
                 found.append(name)
         return found

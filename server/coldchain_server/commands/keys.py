@@ -137,7 +137,12 @@ def keys_policy(file: Path, log_name: str, directory: Path, as_json: bool) -> No
             return await set_log_policy(state, keyring_of(home), home.storage, lines, log_name=name, now=now_utc())
 
     policy = run(work()).decode()
-    out({"policy": policy.splitlines()}, as_json, ["the root carries this policy from now on:", *policy.splitlines()])
+    follow = "publish a release now: by this policy new endpoints judge the newest one, too"
+    out(
+        {"policy": policy.splitlines()},
+        as_json,
+        ["the root carries this policy from now on:", *policy.splitlines(), follow],
+    )
 
 
 @keys.command("regions", epilog=example("coldchain-server keys regions"))

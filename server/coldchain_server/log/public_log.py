@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from coldchain.errors import ColdchainError, StorageError
+from coldchain.errors import ColdchainError, InternalError, MalformedError, StorageError
 from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.checkpoint import Checkpoint, open_checkpoint
 from coldchain.tlog.merkle import (
@@ -105,7 +105,10 @@ class PublicLog:
         Raises:
             StorageError: the tree's tiles are not those under its checkpoint, or the disk refused.
             MalformedError: an entry is too long.
+            InternalError: ``sign`` makes another key's signatures; the checkpoint stays the old one.
         """
+        if longest := max((len(entry) for entry in entries if len(entry) > self.limits.log_entry_bytes), default=0):
+            raise MalformedError(f"log entry: {longest} bytes, more than {self.limits.log_entry_bytes}")
         old = await self.checkpoint()
         new = old.size + len(entries)
         edge = [tile for level in range(TOP_LEVEL + 1) if (tile := _partial(level, old.size))]
@@ -113,7 +116,14 @@ class PublicLog:
         there = await self._tiles([*edge, *([last] if last else [])])
         with _damaged():
             if edge_root(right_edge(old.size, there.get)) != old.root:
-                raise StorageError("the log's tiles are not those under its checkpoint", todo=_RESTORE)
+                raise StorageError(
+                    "the log's tiles are not those under its checkpoint",
+                    kept="nothing was signed; the tree is as it was",
+                    todo=_RESTORE,
+                )
+            if last is not None:
+                # grow copies the bundle's entries into the next one: what rotted must not be written again
+                read_entries(last.index, TileReader(old.size, old.root, there.get, self.limits), there.get, self.limits)
             files = grow(old.size, entries, there.get, self.limits)
         for tile, data in files:
             # no checkpoint ever named these: what lies there is what a crash left
@@ -122,6 +132,10 @@ class PublicLog:
         root = edge_root(right_edge(new, grown.get))
         text = Checkpoint(self.key.name, new, root).text
         note = SignedNote(text, (sign_text(text, self.key, sign),))
+        try:
+            open_checkpoint(note, [self.key])
+        except ColdchainError as error:
+            raise InternalError(f"the log's own signature does not verify: {error.what}") from error
         await self.publish(note)
         return old.size, note
 

@@ -24,14 +24,12 @@ from coldchain.bundle.manifest import Manifest
 from coldchain.errors import (
     ApprovalError,
     ColdchainError,
-    EvidenceError,
     InternalError,
     KeyringError,
     LintError,
     StateError,
     VerificationError,
 )
-from coldchain.tlog.offline import verify_proof
 from coldchain.tuf.metadata import good_keys, parse_metadata
 from coldchain.verify import PROOF
 from coldchain_server.assembly.again import assemble_again, bundle_facts, region_facts
@@ -40,9 +38,8 @@ from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.home import Home
 from coldchain_server.release.bundle_files import check_bundle_file, load_description
 from coldchain_server.release.drafts import Draft, measure
-from coldchain_server.release.publish import reconcile
+from coldchain_server.release.publish import check_log, reconcile
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.log_policy import policy_of
 from coldchain_server.signing.roles import (
     LIVES,
     ChannelFacts,
@@ -95,7 +92,7 @@ async def approve(
         draft = Draft(home.draft(channel, number))
         await _check_published(home, state, now)
         manifest = draft.manifest(release)
-        _check_log(draft, state, now)
+        check_log(draft, state, now)
         _check_manifest(home, manifest, release)
         sources = await _sources(catalogue, channel, number)
         roles = {}
@@ -123,15 +120,6 @@ async def _check_published(home: Home, state: RoleState, now: datetime) -> None:
         raise _refuse("the published root version 1 is not the root.json that customers pin")
     moment = mending_moment(state, (), now)
     await check_as_client(home.storage, {}, in_time(state, (), moment), moment)
-
-
-def _check_log(draft: Draft, state: RoleState, now: datetime) -> None:
-    """The public log holds the manifest, and a quorum of the witnesses that customers ask for saw it."""
-    data, proof = draft.read(draft.directory / "manifest.json"), draft.read(draft.directory / PROOF)
-    try:
-        verify_proof(data, proof, policy_of(state), now)
-    except (EvidenceError, VerificationError) as error:
-        raise _refuse(f"the public log: {error.what}") from error
 
 
 def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:

@@ -17,12 +17,15 @@ from tuf.api.metadata import Metadata, Targets
 
 from coldchain import canonical
 from coldchain.bundle.manifest import Manifest, parse_manifest
-from coldchain.errors import ApprovalError, StateError, StorageError
+from coldchain.errors import ApprovalError, EvidenceError, StateError, StorageError, VerificationError
+from coldchain.tlog.offline import verify_proof
+from coldchain.verify import PROOF
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.feeds.snapshots import parse_snapshot
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.log_policy import policy_of
 from coldchain_server.signing.roles import ROLLOUT, RoleState, decode, load_state, rollout_role, sign
 from coldchain_server.signing.rotation import publish_roles, role_signers
 
@@ -55,6 +58,7 @@ async def publish(
         manifest = draft.manifest(release)
         roles = {region: decode(draft.role(region), f"draft of role {region}") for region in manifest.regions}
         _check_roles(state, roles, release)
+        check_log(draft, state, now)  # again: customers' policy may have changed since the approval
         for region, role in roles.items():
             await _put_targets(home, draft, region, channel, role)
         await put_snapshots(home, manifest)  # they went out when it was logged; what the disk damaged since is mended
@@ -89,6 +93,24 @@ async def _approved(catalogue: Catalogue, channel: str, number: int) -> Release:
     if release.state != "approved":
         raise StateError(f"release {number} of {channel} is {release.state}", todo="coldchain-server release list")
     return release
+
+
+def check_log(draft: Draft, state: RoleState, now: datetime) -> None:
+    """The public log holds the manifest, and a quorum of the witnesses that customers ask for saw it.
+
+    Raises:
+        ApprovalError: the draft's proof does not show that.
+        StateError: it has none.
+    """
+    data, proof = draft.read(draft.directory / "manifest.json"), draft.read(draft.directory / PROOF)
+    try:
+        verify_proof(data, proof, policy_of(state), now)
+    except (EvidenceError, VerificationError) as error:
+        raise ApprovalError(
+            f"the public log: {error.what}",
+            kept="nothing was signed; the releases published before",
+            todo="discard the release, find out who changed what (the draft, or the log policy), and build again",
+        ) from error
 
 
 def _check_roles(state: RoleState, roles: Mapping[str, Metadata[Targets]], release: Release) -> None:

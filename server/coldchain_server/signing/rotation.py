@@ -309,7 +309,14 @@ async def _publish_root(state: RoleState, keyring: Keyring, storage: Storage, si
 
 
 async def set_log_policy(
-    state: RoleState, keyring: Keyring, storage: Storage, lines: bytes, *, log_name: str, now: datetime
+    state: RoleState,
+    keyring: Keyring,
+    storage: Storage,
+    lines: bytes,
+    *,
+    log_name: str,
+    now: datetime,
+    strength: Strength = MODERATE,
 ) -> bytes:
     """Publishes a new root that carries another log policy; returns the whole policy.
 
@@ -320,13 +327,14 @@ async def set_log_policy(
         lines: the operator's lines: witnesses, groups, quorum.
         log_name: the log's name, if the root names none for its key yet.
         now: the time of signing.
+        strength: of the log's key file, if it is made.
 
     Raises:
         UsageError: they are no policy.
         KeyringError: too few root keys are here.
     """
     if LOG_KEY not in keyring.files():
-        keyring.create([LOG_KEY])
+        keyring.create([LOG_KEY], strength)
     public = keyring.public(LOG_KEY)
     try:
         names = [known.name for known in policy_of(state).log_keys if known == note_key(known.name, public)]
