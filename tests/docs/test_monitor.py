@@ -29,13 +29,14 @@ def test_every_command_shown_is_one() -> None:
     shown.append(start.replace("${COLDCHAIN_URL}", "https://coldchain.example").removeprefix("/opt/coldchain/bin/"))
     assert len(shown) == 3
     for line in shown:
-        options = _parser().parse_args(shlex.split(line)[1:])
+        words = shlex.split(line)[1:]
+        options = _parser(words).parse_args(words)
         assert options.url == "https://coldchain.example"
 
 
 def test_the_options_and_metrics_named_in_the_text_exist(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        _parser().parse_args(["monitor", "--help"])
+        _parser(["monitor"]).parse_args(["monitor", "--help"])
     known = set(re.findall(r"--[a-z]+", capsys.readouterr().out))
     for option in re.findall(r"`(--[a-z-]+)", PAGE):
         assert option in known
