@@ -27,9 +27,9 @@ from coldchain.tlog.proof import parse_proof
 from coldchain.tlog.tiles import ENTRIES, Tile, parse_bundle
 from coldchain.verify import PROOF
 from coldchain_server.assembly.regions import GLOBAL
-from coldchain_server.deltas import encode
+from coldchain_server.deltas import pack
 from coldchain_server.deltas.changes import BundleChange
-from coldchain_server.deltas.pack import plain_column
+from coldchain_server.deltas.encode import encode_delta
 from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog
 from coldchain_server.release.build import MOST_CHANGES, OTHERS, discard, fit_changes
@@ -448,8 +448,9 @@ async def test_approvers_refuse_a_full_bundle_that_the_logged_manifest_does_not_
     file = draft.target("us", "full.ccd")
     good, out = file.read_bytes(), BytesIO()
     bundle = load_description(home.content, built.manifest.regions["us"].facts.bundle)
-    monkeypatch.setattr(encode, "column", lambda data, *_: plain_column(data))
-    encode.encode_delta(BundleChange(None, bundle), home.content, out)
+    monkeypatch.setattr(pack, "_candidates", lambda *_: [])  # nothing but plain columns and the text model
+    encode_delta(BundleChange(None, bundle), home.content, out)
+    assert out.getvalue() != good
     for data in (out.getvalue(), good):
         file.write_bytes(data)
         role = decode(draft.role("us"), "us")
