@@ -33,7 +33,7 @@ from coldchain.verify import PROOF
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
 from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
-from coldchain_server.log.public_log import CHECKPOINT, PREFIX, PublicLog
+from coldchain_server.log.public_log import PENDING, PREFIX, PublicLog
 from coldchain_server.release import log as log_room
 from coldchain_server.release.drafts import Draft
 from coldchain_server.signing.roles import load_state
@@ -239,7 +239,7 @@ def checkpoint_before_tiles(patch: pytest.MonkeyPatch) -> None:
             waiting.append((path, data))
             return
         await real(storage, path, data, replace=replace)
-        if path == CHECKPOINT:
+        if path == PENDING:
             while waiting:
                 await real(storage, *waiting.pop(0), replace=True)
 
@@ -261,7 +261,7 @@ def signing_before_the_log(patch: pytest.MonkeyPatch) -> None:
 
 def row_first(patch: pytest.MonkeyPatch) -> None:
     """The catalogue says that it is logged before the roles are there."""
-    real_entry = log_room._entry
+    real_entry = log_room.append_entry
     real_state: Any = SqliteCatalogue.set_state
 
     async def entry(*values: Any) -> Any:
@@ -273,7 +273,7 @@ def row_first(patch: pytest.MonkeyPatch) -> None:
     async def nothing(*_: Any) -> None:
         return None
 
-    patch.setattr(log_room, "_entry", entry)
+    patch.setattr(log_room, "append_entry", entry)
     patch.setattr(SqliteCatalogue, "set_state", nothing)
 
 
@@ -283,17 +283,11 @@ swept: list[World] = []
 
 def witness_before_the_disk(patch: pytest.MonkeyPatch) -> None:
     """The checkpoint goes to the witnesses before it is in the tree."""
-    real_publish = PublicLog.publish
-    waiting: list[Any] = []
 
-    async def publish(log: PublicLog, note: Any) -> None:
-        if waiting:
-            waiting.clear()
-            await real_publish(log, note)
-        else:
-            waiting.append(note)
+    async def nothing(log: PublicLog, note: Any) -> None:
+        return
 
-    patch.setattr(PublicLog, "publish", publish)
+    patch.setattr(PublicLog, "keep", nothing)
 
 
 def torn_states(template: World, folder: Path) -> Counter[str]:

@@ -34,7 +34,8 @@ from coldchain.install import trusted
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.report import Report
-from coldchain.monitor.watch import WatchSettings, watch
+from coldchain.monitor.settings import WatchSettings
+from coldchain.monitor.watch import watch
 from coldchain.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note, sign_text
 from coldchain.tlog.proof import OfflineProof

@@ -4,9 +4,12 @@
 
     log/tile/entries/000.p/3    the entries, the release manifests, byte for byte
     log/tile/0/000.p/3          their hashes; tile/1, tile/2 … the roots over 256, 65,536 …
-    log/checkpoint              size and root, signed by the log's key, with the cosignatures of the witnesses that gave one
+    log/pending                 size and root, signed by the log's key, while the witnesses are asked; not served
+    log/checkpoint              the same with the witnesses' cosignatures, once they are a quorum
 
-Appending writes bundles, then tiles, each durable, and the checkpoint last: whoever sees a checkpoint finds its tiles. A process that
+Appending writes bundles, then tiles, each durable, and the signed checkpoint last: whoever sees a checkpoint finds its tiles. It is
+kept as pending before any witness sees it, because what is signed once must never be signed otherwise; and it is published only with
+its quorum, so that nobody who follows the log finds a checkpoint that he cannot believe. A process that
 dies before the checkpoint leaves tiles of a size that no checkpoint ever named; the next append writes over them, and nobody asks for
 them meanwhile, since a reader only asks for what a signed checkpoint implies.
 
@@ -22,7 +25,7 @@ from typing import Final
 
 from coldchain.errors import ColdchainError, InternalError, MalformedError, StorageError
 from coldchain.limits import LIMITS, Limits
-from coldchain.tlog.checkpoint import Checkpoint, open_checkpoint
+from coldchain.tlog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from coldchain.tlog.merkle import (
     EMPTY_ROOT,
     Node,
@@ -52,6 +55,7 @@ from coldchain_server.storage.interface import Storage
 
 PREFIX: Final = "log/"
 CHECKPOINT: Final = "log/checkpoint"
+PENDING: Final = "log/pending"
 
 
 Sign = Callable[[bytes], bytes]
@@ -71,23 +75,27 @@ class PublicLog:
         self.storage, self.key, self.limits = storage, key, limits
 
     async def head(self) -> SignedNote | None:
-        """The checkpoint as it is published; None before the first entry.
+        """The newest checkpoint that was signed, published or pending; None before the first entry.
 
         Raises:
             StorageError: it is not a checkpoint that this log's key signed.
         """
-        if await self.storage.stat(CHECKPOINT) is None:
+        found = [note for path in (CHECKPOINT, PENDING) if (note := await self._note(path)) is not None]
+        return max(found, key=lambda note: parse_checkpoint(note.text).size, default=None)
+
+    async def _note(self, path: str) -> SignedNote | None:
+        if await self.storage.stat(path) is None:
             return None
         try:
-            note = parse_note(await self.storage.get(CHECKPOINT), self.limits)
+            note = parse_note(await self.storage.get(path), self.limits)
             open_checkpoint(note, [self.key])
         except StorageError:
             raise
         except ColdchainError as error:
             raise StorageError(
-                f"the log's checkpoint is not one of this log: {error.what}",
+                f"{path} holds a checkpoint that is not one of this log: {error.what}",
                 kept="nothing was signed; the tree is as it was",
-                todo="restore log/checkpoint from a backup or a mirror",
+                todo=f"restore {path} from a backup or a mirror",
             ) from error
         return note
 
@@ -99,8 +107,8 @@ class PublicLog:
             return Checkpoint(origin, 0, EMPTY_ROOT)
         return open_checkpoint(note, [self.key]).checkpoint
 
-    async def append(self, entries: Sequence[bytes], sign: Sign) -> tuple[int, SignedNote]:
-        """Adds entries; returns the index of the first and the new checkpoint, signed and published.
+    async def append(self, entries: Sequence[bytes], sign: Sign, *, pending: bool = False) -> tuple[int, SignedNote]:
+        """Adds entries; returns the index of the first and the new checkpoint, signed, and published unless it is ``pending``.
 
         Raises:
             StorageError: the tree's tiles are not those under its checkpoint, or the disk refused.
@@ -136,12 +144,17 @@ class PublicLog:
             open_checkpoint(note, [self.key])
         except ColdchainError as error:
             raise InternalError(f"the log's own signature does not verify: {error.what}") from error
-        await self.publish(note)
+        await (self.keep(note) if pending else self.publish(note))
         return old.size, note
 
+    async def keep(self, note: SignedNote) -> None:
+        """Keeps a checkpoint that has no quorum yet, with whatever cosignatures it has."""
+        await self.storage.put(PENDING, note.encode(), replace=True)
+
     async def publish(self, note: SignedNote) -> None:
-        """Publishes the checkpoint, with whatever cosignatures it has."""
+        """Publishes a checkpoint, with its quorum."""
         await self.storage.put(CHECKPOINT, note.encode(), replace=True)
+        await self.storage.delete(PENDING)
 
     async def inclusion(self, index: int, head: Checkpoint) -> list[bytes]:
         """The proof that entry ``index`` is under ``head``. Raises StorageError when tiles are damaged."""

@@ -154,13 +154,14 @@ async def append_entry(
     sizes = _held(note, policy)
     index = await log.find(data)
     if index is None or note is None:
-        index, note = await log.append([data], sign)
+        index, note = await log.append([data], sign, pending=True)
     head = parse_checkpoint(note.text)
     cosigned, lacking = await witnesses.collect(note, policy, lambda size: log.growth(size, head), sizes, now)
-    await log.publish(cosigned)
     if lacking is not None:
+        await log.keep(cosigned)
         lacking.kept = f"the log holds the entry ({index}); nothing is signed or published"
         raise lacking
+    await log.publish(cosigned)
     if head.size < old.size:
         raise InternalError("the log shrank")
     return index, OfflineProof(index, tuple(await log.inclusion(index, head)), cosigned)

@@ -15,6 +15,7 @@ target                                         cached       ETag from
 ``/packs/us/stable/42.from-41.pack``           immutable    its bytes
 ``/packs/us/stable/latest.pack``               no-cache     its bytes
 ``/log/checkpoint``                            no-cache     its bytes
+``/log/pending``                               (not served: it has no quorum yet)
 ``/log/tile/0/x001/067``                       immutable    its bytes
 =============================================  ===========  =========================
 
@@ -37,6 +38,8 @@ _IMMUTABLE: Final = {
     "packs": re.compile(r"packs/(?:[A-Za-z0-9._-]+/)+[0-9]+\.[A-Za-z0-9._-]+\Z"),
     "log": re.compile(r"log/tile/"),
 }
+
+_PENDING: Final = "log/pending"
 
 FOREVER: Final = "public, max-age=31536000, immutable"
 ASK_FIRST: Final = "no-cache"
@@ -67,6 +70,8 @@ def published_path(target: str) -> PublishedPath | None:
     if match is None:
         return None
     path, room = match.group(1), match.group(2)
+    if path == _PENDING:
+        return None
     name = path.rsplit("/", 1)[1]
     sha256 = None
     if room in ("targets", "manifests", "snapshots"):
