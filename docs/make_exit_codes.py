@@ -28,7 +28,7 @@ NEXT = {
     41: "`coldchain init` and `coldchain update` install a first set.",
     42: "Another process works on the directory; try again when it is done.",
     43: "Make room, or repair the disk; nothing half-written is in use.",
-    51: "Rebuild with the assembler that the manifest names. If it still differs, publish what you found.",
+    52: "Rebuild with the assembler that the manifest names. If it still differs, publish what you found.",
     60: "Read the line it prints; what was published stands.",
     61: "Mend the lines it names at their source, or pull with `--skip-bad`, which publishes the counts of what is left out.",
     62: "`coldchain-server release list` shows what state each release is in.",

@@ -24,7 +24,7 @@
     |-- NotInstalledError                41  the directory holds no verified set yet
     |-- LockedError                      42  another process works on the directory
     |-- StorageError                     43  the disk refused (full, read-only, broken)
-    |-- RebuildError                     51  a release, assembled again from its sources, is not the published one
+    |-- RebuildError                     52  a release, assembled again from its sources, is not the published one
     `-- ServerError                      60  the publishing side
         |-- LintError                    61  a feed holds lines an engine would refuse or misread
         |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
@@ -234,7 +234,7 @@ class StorageError(ColdchainError):
 class RebuildError(ColdchainError):
     """A release, assembled again from the sources that its manifest names, is not the published one."""
 
-    exit_code = 51
+    exit_code = 52
     word = "does not rebuild"
 
 

@@ -159,13 +159,13 @@ def test_what_does_not_rebuild_has_a_code_of_its_own(
     monkeypatch.setattr(module, "source_digest", lambda: "5c" * 32)
     out = tmp_path / "out.dsse.json"
     words = [str(home.public), "2", "--sign", str(tmp_path / "k.json"), "--new-key", "-o", str(out)]
-    assert rebuild(*words) == 51
+    assert rebuild(*words) == 52
     shown = capsys.readouterr()
     assert "\n  jp     DIFFERS " in shown.out
     assert shown.err.startswith("coldchain: does not rebuild: another assembler is at work here")
     assert not out.exists()
     words.remove("--new-key")
-    assert rebuild(*words, "--json") == 51
+    assert rebuild(*words, "--json") == 52
     found = told(capsys)
     assert (found["error"], found["rebuilt"], found["assembler"]["same"]) == ("RebuildError", False, False)
     assert {row["region"] for row in found["bundles"] if not row["same"]} == {"jp"}

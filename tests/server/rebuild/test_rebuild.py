@@ -224,7 +224,7 @@ async def test_a_region_that_is_served_something_else_is_named(home: Home, monke
     number = await coerced(home, monkeypatch)
     found = await rebuilt(home, number)
     assert isinstance(found.error, RebuildError)
-    assert found.error.exit_code == 51
+    assert found.error.exit_code == 52
     assert "1 of 5 bundles differ: us" in found.error.what
     assert {row.region for row in found.rows if row.differs} == {"us"}
     (row,) = [row for row in found.rows if row.differs]
