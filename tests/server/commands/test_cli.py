@@ -55,7 +55,10 @@ def test_the_commands_are_those_of_the_documents() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         *("init", "serve", "demo", "witness"),
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
-        *(f"release {name}" for name in ("build", "log", "approve", "publish", "discard", "list", "show")),
+        *(
+            f"release {name}"
+            for name in ("build", "log", "approve", "publish", "discard", "list", "show", "attest", "provenance")
+        ),
         *(f"rollout {name}" for name in ("set", "hold", "resume")),
         *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
     }
@@ -100,6 +103,8 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("release", "discard"): ("1",),
     ("release", "list"): (),
     ("release", "show"): ("1",),
+    ("release", "attest"): ("1", os.devnull),
+    ("release", "provenance"): ("1",),
     ("rollout", "set"): ("10",),
     ("rollout", "hold"): (),
     ("rollout", "resume"): (),

@@ -171,8 +171,11 @@ def test_a_key_file_outside_any_keyring(tmp_path: Path) -> None:
     assert key.keyid == made.keyid
     assert key.verify(sign(b"message"), b"message")
     before = path.read_bytes()
-    with pytest.raises(KeyringError, match="exists already"):
-        new_key_file(path, lambda: "a passphrase", DEMO)
+    asked = Asked()
+    with pytest.raises(KeyringError, match="exists already") as refused:
+        new_key_file(path, asked, DEMO)
+    assert asked.times == 0
+    assert refused.value.todo == "leave --new-key out"
     assert path.read_bytes() == before
     with pytest.raises(KeyringError, match="passphrase is wrong"):
         open_key_file(path, lambda: "another")
