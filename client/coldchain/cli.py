@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
-from coldchain.commands import content, endpoint
+from coldchain.commands import content, endpoint, packs
 from coldchain.commands.command import Command
 from coldchain.errors import ColdchainError
 
-COMMANDS = (endpoint, content)
+COMMANDS = (endpoint, content, packs)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -62,6 +62,10 @@ class Limits:
     log_tiles_kept: int = 64
     cosignature_ahead_seconds: int = 24 * 3600
 
+    # packs: the small parts together, unpacked; 64 releases' manifests and a few tiles are some hundred KiB
+    pack_parts_bytes: int = 16 * MIB
+    pack_parts: int = 1024
+
     # feeds: findings kept of one file; the totals of the rest are kept by code
     findings: int = 10_000
 
