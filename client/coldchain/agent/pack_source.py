@@ -113,7 +113,7 @@ class PackSource:
             error.todo = again
         elif isinstance(error, ExpiredError):
             error.todo = f"compare the clock with another one; if it is right, the pack is too old: {again}"
-        elif isinstance(error, VerificationError):
+        elif isinstance(error, VerificationError | TransportError):
             error.todo = f"the pack is not as it should be: {again}"
 
     def _about(self, installed: int | None) -> str:

@@ -28,9 +28,9 @@ length`` of the content, which goes to the end of the file. Names are paths of t
 
 Worked example, the beginning of ``fixtures/golden/42.from-41.pack`` (line breaks for the reader)::
 
-    636f6c647061636b 01 00000f0b 6be1…   coldpack, version 1, a frame of 3851 bytes, its digest
-    28b52ffd …                           the frame; unpacked it begins with
-        17 "metadata/timestamp.json" f202 {"signatures":[…      23 characters of name, 370 bytes
+    636f6c647061636b 01 00000155 19468c…   coldpack, version 1, a frame of 341 bytes, its digest
+    28b52ffd …                             the frame; unpacked it begins with
+        14 "metadata/2.root.json" 06 "root 2"            20 characters of name, 6 bytes
 
 Bounds: the sizes of the frame and of what it unpacks to, its window, and the number of parts are checked before memory is taken
 (``Limits.pack_parts_bytes``, ``zstd_window_bytes``, ``pack_parts``). The whole order is checked before a part is used, so that a
