@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
-from coldchain.commands import content, endpoint, packs
+from coldchain.commands import content, endpoint, packs, receipts
 from coldchain.commands.command import Command
 from coldchain.errors import ColdchainError
 
-COMMANDS = (endpoint, content, packs)
+COMMANDS = (endpoint, content, packs, receipts)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -66,6 +66,8 @@ class Limits:
     pack_parts_bytes: int = 16 * MIB
     pack_parts: int = 1024
 
+    receipt_bytes: int = 32 * MIB
+
     # feeds: findings kept of one file; the totals of the rest are kept by code
     findings: int = 10_000
 

@@ -52,6 +52,7 @@ from coldchain.install.part import SUFFIX
 from coldchain.install.state import EntityTag
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
+from coldchain.receipt import APPLIED, applied
 from coldchain.tuf.poll import full_refresh_reason
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
@@ -426,6 +427,8 @@ class _Update:
         if statement is None:
             statement = await self._statement(found, release)
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
+        kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
+        files |= {APPLIED: kept[APPLIED]} if APPLIED in kept else {}
         trusted.write_evidence(self.directory, self.old.name, files)
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
@@ -480,7 +483,10 @@ class _Update:
         if named != (release.product, release.region, release.channel, release.release):
             raise MalformedError(f"the bundle names itself {' '.join(map(str, named))}")
         new = versions.place(self.directory, description)
-        trusted.write_evidence(self.directory, new.name, evidence)
+        source = self.old.release if self.old and way == "delta" else None
+        used = target if way == "delta" else release.full
+        said = {APPLIED: applied(release.release, source, used, self.now)}
+        trusted.write_evidence(self.directory, new.name, evidence | said)
         versions.switch(self.directory, new, None if damage else self.old)
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
         self.state = replace(self.state, refused_deltas=())

@@ -8,6 +8,7 @@ from pathlib import Path
 from coldchain.agent.pack_source import open_pack_file
 from coldchain.bundle.pack import is_pack, read_pack
 from coldchain.canonical import Object
+from coldchain.commands import receipts
 from coldchain.commands.command import (
     Add,
     Found,
@@ -20,6 +21,7 @@ from coldchain.commands.command import (
 )
 from coldchain.errors import UsageError
 from coldchain.pack_audit import audit_pack
+from coldchain.receipt import is_receipt
 
 
 def add(command: Add) -> None:
@@ -104,8 +106,13 @@ def verify_file(path: Path, options: argparse.Namespace) -> Found:
     with open_pack_file(path) as (file, size):
         beginning = file.read(16)
         file.seek(0)
+        if is_receipt(beginning):
+            return receipts.verify_receipt(path, options.root, None)
         if not is_pack(beginning):
-            raise UsageError(f"{path} is no pack", todo="give an endpoint's directory or a file of `coldchain pack`")
+            raise UsageError(
+                f"{path} is neither a pack nor a receipt",
+                todo="give an endpoint's directory, or a file of `coldchain pack` or `coldchain receipt`",
+            )
         if options.root is None:
             raise UsageError(
                 f"{path} is a pack, and a pack proves nothing without a root",
