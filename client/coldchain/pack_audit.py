@@ -27,7 +27,14 @@ from typing import BinaryIO, Final
 
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.bundle.pack import Pack
-from coldchain.errors import ColdchainError, DigestError, EvidenceError, ExpiredError, NewerFormatError
+from coldchain.errors import (
+    ColdchainError,
+    DigestError,
+    EvidenceError,
+    ExpiredError,
+    NewerFormatError,
+    VerificationError,
+)
 from coldchain.evidence import check_evidence, effective_policy, refused
 from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.checkpoint import Checkpoint
@@ -97,6 +104,7 @@ def audit_pack(
     found = PackAudit(source=pack.source)
     run = _Run(found, pack, product, region or pack.region, channel or pack.channel, now, limits)
     try:
+        run.about()
         trusted = run.roles(pinned)
         release = run.release(trusted)
         run.log(trusted, release, policy)
@@ -121,10 +129,18 @@ class _Run:
     channel: str
     now: datetime
     limits: Limits
-    step: str = "pinned root"
+    step: str = ""
+
+    def about(self) -> None:
+        """What the pack names itself is believed where it names something else than was asked for."""
+        self.step = "pack"
+        named, wanted = (self.pack.region, self.pack.channel), (self.region, self.channel)
+        if named != wanted:
+            raise VerificationError(f"it is for {' '.join(named)}, not for {' '.join(wanted)}")
 
     def roles(self, pinned: bytes) -> TrustedSet:
         """The client's own workflow over the parts."""
+        self.step = "pinned root"
         root = pinned_root(pinned, self.limits)
         self.found.add(self.step, f"version {root.version}, fingerprint {hashlib.sha256(pinned).hexdigest()}")
         # A pack may begin with roots that whoever pinned a later one has already.
@@ -151,6 +167,8 @@ class _Run:
             if isinstance(step, Fetch):
                 self.step = _role_words(step.path, self.region)
                 data = self.pack.parts.get(step.path)
+                if data is None and not step.path.endswith(".root.json"):
+                    raise VerificationError(f"{step.path} is not in the pack")
                 if data is not None and len(data) > step.max_bytes:
                     raise DigestError(f"{step.path}: {len(data)} bytes came, at most {step.max_bytes} were signed")
             elif step.name != "root.json":

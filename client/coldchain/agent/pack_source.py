@@ -48,7 +48,7 @@ def open_pack_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
-        raise UsageError(f"{path} is not a regular file", kept=_KEPT)
+        raise UsageError(f"{path} is not a regular file", kept=_KEPT, todo="copy it to one first")
     with os.fdopen(descriptor, "rb") as file:
         yield file, found.st_size
 
