@@ -39,7 +39,7 @@ from coldchain.evidence import check_evidence, effective_policy, refused
 from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import Node
-from coldchain.tlog.tiles import TileReader, tile_at
+from coldchain.tlog.tiles import TileReader
 from coldchain.tuf.metadata import Metadata
 from coldchain.tuf.refresh import Fetch, Steps, refresh
 from coldchain.tuf.trusted_set import TrustedSet, pinned_root
@@ -203,8 +203,7 @@ class _Run:
         reader = TileReader(head.size, head.root, tiles.get, self.limits)
         with refused("the log's tiles"):
             for tile in tiles:
-                if tile_at(tile.level, tile.index, head.size) != tile:
-                    raise EvidenceError(f"{tile.path} is no tile of a log of {head.size} entries")
+                # Another width than this tree has, or hashes beyond it: then the reader finds no such tile.
                 reader([Node(8 * tile.level, tile.index * 256 + i) for i in range(tile.width)])
         self.found.add("tiles", f"{len(tiles)} of the log, each under that root")
 

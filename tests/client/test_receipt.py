@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -169,6 +170,14 @@ def test_every_member_is_checked_even_if_the_endpoint_signs_a_lie(world: World) 
     assert check(world.signed({**receipt, "more": 1})).error is not None
     nowhere: Any = {**receipt, "applied": None}
     assert check(world.signed(nowhere)).error is None
+
+
+def test_a_laxer_policy_cannot_pass_for_the_roots(world: World) -> None:
+    receipt: Any = check(world.good).receipt
+    text = base64.b64decode(receipt["policy"]["file"]) + b"# another one\n"
+    policy = {"sha256": hashlib.sha256(text).hexdigest(), "file": base64.b64encode(text).decode()}
+    assert check(world.signed({**receipt, "policy": {"source": "root", **policy}})).error is not None
+    assert check(world.signed({**receipt, "policy": {"source": "own", **policy}})).error is None
 
 
 def test_every_byte_of_a_signed_receipt_counts(world: World) -> None:

@@ -205,6 +205,20 @@ def test_every_part_that_is_not_as_it_was_is_refused_and_the_old_set_stands(gap:
     assert {what for what in accepted if not what.startswith("metadata/1.targets.json ")} == lawful
 
 
+def test_tiles_of_another_tree_are_found_out(gap: AirGap, good: bytes) -> None:
+    """Narrower, wider, beyond the end: no endpoint would ask for them, and the auditor says so."""
+    tiles = [path for path in opened(good).parts if path.startswith("log/")]
+    edge = next(path for path in tiles if path.endswith(".p/1") and "/0/" in path)
+    for other in (edge.replace(".p/1", ".p/2"), edge.replace(".p/1", ""), edge.replace("001.p/1", "007.p/1")):
+        bad = rebuilt(
+            good,
+            lambda parts: [(other if path == edge else path, data) for path, data in parts],  # noqa: B023  called at once
+        )
+        assert gap.audit(bad).error is not None
+        directory = gap.endpoint(2)
+        assert refusal(gap, directory, bad) is not None
+
+
 def refusal(gap: AirGap, directory: ClientDirectory, data: bytes) -> ColdchainError | None:
     try:
         gap.apply(directory, data)
