@@ -40,6 +40,7 @@ pack has one spelling of its parts: none twice, none in another place.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,10 @@ def encode_head(parts: Sequence[tuple[str, bytes]], content: str, length: int, l
     """
     _check_order([path for path, _ in parts], content, limits)
     out = bytearray()
+    cuts: list[int] = []
     for path, data in parts:
+        if (_rank(path) == _TILE) is (len(cuts) % 2 == 0):
+            cuts.append(len(out))
         put_varint(out, len(path))
         out += path.encode()
         put_varint(out, len(data))
@@ -151,10 +155,12 @@ def encode_head(parts: Sequence[tuple[str, bytes]], content: str, length: int, l
     put_varint(out, length)
     if len(out) > limits.pack_parts_bytes:
         raise MalformedError(f"pack: {len(out):,} bytes of small parts, more than {limits.pack_parts_bytes:,}")
-    settings = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, source_size=len(out), window_log=min(23, max(10, len(out).bit_length())), write_content_size=True
-    )
-    frame = zstandard.ZstdCompressor(compression_params=settings).compress(bytes(out))
+    packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=len(out))
+    frame = b""
+    # Tiles are noise and all else is text: in blocks of their own neither spoils the other's code table.
+    for start, end in itertools.pairwise([0, *cuts, len(out)]):
+        frame += packer.compress(bytes(out[start:end])) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    frame += packer.flush()
     digest = hashlib.sha256(frame).digest()[:_DIGEST_BYTES]
     return MAGIC + bytes([VERSION]) + len(frame).to_bytes(4, "big") + digest + frame
 
