@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from coldchain.agent.make_pack import Wanted, make_pack
 from tests.client.agent.publisher import FIRST, SECOND, Publisher, run
+from tests.client.tlog.memory_log import MemoryLog
 
 ROOT = Path(__file__).parents[1]
 
@@ -225,3 +227,39 @@ def test_a_bare_verifier_updates_from_a_directory_and_says_what_a_server_needs(
     assert done.returncode == 0, done.stderr
     assert "repaired: release 2" in done.stdout
     assert {"zstandard", "nacl"} <= imported(done.stderr) <= ALLOWED
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What crosses an air gap: an endpoint at release 1, a pack with release 2, and the root."""
+    path = tmp_path_factory.mktemp("carried")
+    publisher = Publisher(path / "publisher", regions=("us",), log=MemoryLog())
+    (path / "root.json").write_bytes(publisher.repository.pinned)
+    publisher.publish(1, FIRST)
+    directory = publisher.client(path / "endpoint", "https://coldchain.invalid")
+    mirror = str(publisher.write(path / "mirror"))
+    asyncio.run(run(directory, mirror))
+    publisher.publish(2, SECOND)
+    publisher.write(path / "mirror")
+    asyncio.run(make_pack(mirror, publisher.repository.pinned, path / "a.pack", Wanted("us", start=1), publisher.now))
+    return path
+
+
+def test_a_bare_verifier_crosses_the_air_gap(bare_python: Path, carried: Path, offline: bool) -> None:
+    """Verify a pack, update from it, make a receipt and check it: two dependencies, no network."""
+    pack, root, endpoint, receipt = (
+        str(carried / name) for name in ("a.pack", "root.json", "endpoint", "receipt.json")
+    )
+    for words, told in (
+        (["verify", pack, "--root", root, "--region", "us"], "the pack brings release 2 of region us"),
+        (["update", endpoint, "--pack", pack], "updated: release 2, was 1, as a delta"),
+        (["verify", endpoint], "release 2 is exactly what was signed"),
+        (["receipt", endpoint, "-o", receipt], "check it: coldchain receipt --check"),
+        (["receipt", "--check", receipt, "--root", root], "the receipt holds"),
+    ):
+        done = coldchain(bare_python, *words, offline=offline)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout
+        assert {"nacl", "coldchain"} <= imported(done.stderr) <= ALLOWED
+    if not offline:
+        pytest.skip("it worked, but this machine has no unshare -rn to prove that no network was needed")

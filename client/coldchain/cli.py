@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
-from coldchain.commands import content, elsewhere, endpoint, watching
+from coldchain.commands import content, elsewhere, endpoint, packs, receipts, watching
 from coldchain.commands.command import Command, Found, shown
 from coldchain.errors import ColdchainError, StorageError
 
-COMMANDS = (endpoint, content, watching)
+COMMANDS = (endpoint, content, packs, receipts, watching)
 
 
 def main(words: Sequence[str] | None = None) -> None:

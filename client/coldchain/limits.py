@@ -68,6 +68,12 @@ class Limits:
     # monitoring: a section of kind file is compared in memory
     compared_file_bytes: int = 256 * MIB
 
+    # packs: the small parts together, unpacked; 64 releases' manifests and a few tiles are some hundred KiB
+    pack_parts_bytes: int = 16 * MIB
+    pack_parts: int = 1024
+
+    receipt_bytes: int = 32 * MIB
+
     # feeds: findings kept of one file; the totals of the rest are kept by code
     findings: int = 10_000
 

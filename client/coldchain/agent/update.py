@@ -18,14 +18,18 @@ better ones. Whatever fails, what ran keeps running, and the error says so.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import Literal
 
 from coldchain.agent.log_evidence import LogEvidence
+from coldchain.agent.pack_source import PackSource, open_pack
+from coldchain.agent.sources import Sources
 from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
 from coldchain.bundle.description import BundleDescription
 from coldchain.canonical import JSON
@@ -33,7 +37,6 @@ from coldchain.errors import (
     ColdchainError,
     DamagedError,
     DigestError,
-    EvidenceError,
     HeldError,
     MalformedError,
     NewerFormatError,
@@ -45,10 +48,11 @@ from coldchain.errors import (
 from coldchain.evidence import check_manifest
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
-from coldchain.install.part import SUFFIX, Part
+from coldchain.install.part import SUFFIX
 from coldchain.install.state import EntityTag
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
+from coldchain.receipt import APPLIED, applied
 from coldchain.tuf.poll import full_refresh_reason
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
@@ -62,9 +66,6 @@ from coldchain.verify import (
     rollout_state,
     verify_chain,
 )
-
-TRIES = 4
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Settings:
 
     Attributes:
         urls: instead of the configured ones; None for those.
+        pack: a pack to update from, instead of any URL.
         repair: install the offered release anew from its full bundle, even if it is installed.
         now: the clock.
         draw: draws a bucket below its argument.
@@ -134,6 +136,7 @@ class Settings:
     """
 
     urls: Sequence[str] | None = None
+    pack: Path | None = None
     repair: bool = False
     now: Callable[[], datetime] = utc_now
     draw: Callable[[int], int] = secrets.randbelow
@@ -172,7 +175,7 @@ class _Update:
         self.traffic = Traffic()
         self.state = directory.state()
         self.old: Version | None = None
-        self.sources: list[Source] = []
+        self.pack: PackSource | None = None
         self.why: str | None = None
         self.fallback: str | None = None
         self.kept = "what was installed stays in use"
@@ -184,10 +187,26 @@ class _Update:
         self.directory.sweep()
         self._clean_staging(lambda name: name.endswith(SUFFIX))
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
-        async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as self.sources:
+        async with self._open() as opened:
+            self.sources = Sources(opened, self.directory, self.settings.progress)
             outcome = await self._run()
         self._clean_staging(lambda _: False)
         return outcome
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[list[Source]]:
+        """The pack that was given and nothing else, or else the servers and directories."""
+        if self.settings.pack is None:
+            async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as opened:
+                yield opened
+            return
+        with open_pack(self.settings.pack, self.traffic, self.limits) as self.pack:
+            self.pack.check_for(self.config)
+            try:
+                yield [self.pack]
+            except ColdchainError as error:
+                self.pack.explain(error, self.old.release if self.old else None)
+                raise
 
     async def _run(self) -> Outcome:
         found = await self._metadata()
@@ -211,6 +230,8 @@ class _Update:
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
         self._want(release)
+        if self.pack is not None:
+            self.pack.check_content(release, self.old.release if self.old and damage is None else None)
         statement = await self._statement(found, release)
         evidence = trusted.gather_evidence(self.directory, self.config, found, statement)
         way = await self._install(release, evidence, damage)
@@ -308,16 +329,15 @@ class _Update:
         self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, limits=self.limits)
         if self.why is not None or timestamp is None:
             return None
-        source = self.sources[0]
+        source = self.sources.first
         try:
             answer = await source.get(
                 "metadata/timestamp.json", self.limits.timestamp_bytes, etag=self._etag(source, timestamp)
             )
         except ThrottledError:
             # A server that is too busy is not asked for more at once; the others may be.
-            if len(self.sources) == 1:
+            if not self.sources.turn():
                 raise
-            self.sources.append(self.sources.pop(0))
             self.why = "the quick check failed"
             return None
         except TransportError:
@@ -347,9 +367,8 @@ class _Update:
 
     async def _full(self) -> TrustedSet:
         """The full workflow, from the first source that carries it through; that one is asked first from then on."""
-        found, source = await self._first_good(self._refresh)
-        self.sources.remove(source)
-        self.sources.insert(0, source)
+        found, source = await self.sources.first_good(self._refresh)
+        self.sources.prefer(source)
         return found
 
     async def _refresh(self, source: Source) -> TrustedSet:
@@ -370,17 +389,6 @@ class _Update:
                     self._remember_etag(source, answer)
             else:
                 trusted.keep(self.directory, step.name, step.data)
-
-    async def _first_good(self, ask: Callable[[Source], Awaitable[T]]) -> tuple[T, Source]:
-        """Asks the sources in their order; when none is good, the most telling refusal: bytes that lie, then no bytes."""
-        errors: list[ColdchainError] = []
-        for source in self.sources:
-            try:
-                return await ask(source), source
-            except (VerificationError, EvidenceError, NewerFormatError, TransportError) as error:
-                errors.append(error)
-        refused = [error for error in errors if not isinstance(error, TransportError)]
-        raise (refused or errors)[0]
 
     # -- what is to be done ------------------------------------------------------------------------------------------
 
@@ -419,6 +427,8 @@ class _Update:
         if statement is None or not self._log().still_rebuilt(found.root, release, statement):
             statement = await self._statement(found, release)
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
+        kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
+        files |= {APPLIED: kept[APPLIED]} if APPLIED in kept else {}
         trusted.write_evidence(self.directory, self.old.name, files)
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
@@ -436,13 +446,10 @@ class _Update:
         return out | await log.rebuilt(found.root, release, out[trusted.MANIFEST])
 
     def _log(self) -> LogEvidence:
-        return LogEvidence(self.directory, self.config, self._answer, self.now, self.limits)
-
-    async def _answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
-        return (await self._first_good(ask))[0]
+        return LogEvidence(self.directory, self.config, self.sources.answer, self.now, self.limits)
 
     async def _small(self, target: Target) -> bytes:
-        part = await self._download(target)
+        part = await self.sources.download(target)
         with part.open() as file, durable.disk(self.directory.staging / part.name):
             return file.read()
 
@@ -455,10 +462,12 @@ class _Update:
         if self.old is not None and target is not release.full:
             if damage is not None:
                 self.fallback = damage
+            elif self.pack is not None and self.pack.holds(release.full):
+                self.fallback = "the pack holds the full bundle"
             elif target.sha256 in self.state.refused_deltas:
                 self.fallback = "this delta did not apply here before"
             else:
-                part = await self._download(target)
+                part = await self.sources.download(target)
                 try:
                     with part.open() as delta:
                         description = versions.stage(self.directory, delta, self.old, release.bundle, self.limits)
@@ -469,42 +478,22 @@ class _Update:
                     damage = versions.check(self.old, self.limits)
         way = "delta" if description else "full"
         if description is None:
-            part = await self._download(release.full)
+            part = await self.sources.download(release.full)
             with part.open() as full:
                 description = versions.stage(self.directory, full, None, release.bundle, self.limits)
         named = (description.product, description.region, description.channel, description.release)
         if named != (release.product, release.region, release.channel, release.release):
             raise MalformedError(f"the bundle names itself {' '.join(map(str, named))}")
         new = versions.place(self.directory, description)
-        trusted.write_evidence(self.directory, new.name, evidence)
+        source = self.old.release if self.old and way == "delta" else None
+        used = target if way == "delta" else release.full
+        said = {APPLIED: applied(release.release, source, used, self.now)}
+        trusted.write_evidence(self.directory, new.name, evidence | said)
         versions.switch(self.directory, new, None if damage else self.old)
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
         self.state = replace(self.state, refused_deltas=())
         self.directory.write_state(self.state)
         return way
-
-    async def _download(self, target: Target) -> Part:
-        """The target's file in staging, whole and as signed. A broken connection is taken up again while it brings bytes."""
-        part = Part(self.directory, target.length, target.sha256)
-
-        async def ask(source: Source) -> None:
-            for last in range(TRIES):
-                before = part.there()
-                try:
-                    return await source.download(target.url_path, part, self.settings.progress)
-                except ThrottledError:
-                    raise
-                except DigestError as error:
-                    # What was there before, from another server or another day, may be what is wrong: once more without it.
-                    if not before or last == TRIES - 1:
-                        raise DigestError(f"{target.path}: {error.what}", todo=error.todo) from error
-                except TransportError:
-                    if part.there() <= before or last == TRIES - 1:
-                        raise
-            return None
-
-        await self._first_good(ask)
-        return part
 
     def _clean_staging(self, stay: Callable[[str], bool]) -> None:
         """Removes work in progress, but for the names that may stay."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coldchain.canonical import Object
-from coldchain.errors import ColdchainError, UsageError
-from coldchain.install.directory import normal_url
+from coldchain.errors import ColdchainError, DamagedError, MalformedError, UsageError
+from coldchain.install.directory import normal_url, read_file
+from coldchain.limits import LIMITS
+from coldchain.tlog.policy import parse_policy
+from coldchain.tuf.trusted_set import pinned_root
 
 Found: TypeAlias = tuple[Object, str, ColdchainError | None]
 """What a command found, for ``--json`` and in words for a person, and the error to end with."""
@@ -57,3 +61,35 @@ def time_words(time: datetime | None) -> str:
 def shown(text: str) -> str:
     """Text as a terminal may have it: signatures and servers' words must not move its cursor or change its colours."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def root_file(name: str) -> bytes:
+    """The pinned root.json that an option names.
+
+    Raises:
+        UsageError: it is no file, or no root.
+    """
+    data = read_file(Path(name), LIMITS.root_bytes)
+    if data is None:
+        raise UsageError(f"{name} is not a readable file", todo="give the root.json you got from the publisher")
+    try:
+        pinned_root(data)
+    except DamagedError as error:
+        raise UsageError(f"{name} is not a good root: {error.what}", todo="get it again") from error
+    return data
+
+
+def own_policy(name: str) -> bytes:
+    """The customer's own log policy that an option names.
+
+    Raises:
+        UsageError: it is no file, or no policy.
+    """
+    data = read_file(Path(name), LIMITS.log_policy_bytes)
+    if data is None:
+        raise UsageError(f"{name} is not a readable file", todo="give a C2SP log policy")
+    try:
+        parse_policy(data)
+    except MalformedError as error:
+        raise UsageError(f"{name}: {error.what}", todo="a policy has log, witness, group and quorum lines") from error
+    return data

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
-from coldchain.commands.command import Add, Found, base_url, endpoint_argument, time_words, utc_now
+from coldchain.commands import packs
+from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
 from coldchain.errors import ColdchainError, DamagedError, MalformedError, NotInstalledError, StaleError, UsageError
 from coldchain.evidence import effective_policy
 from coldchain.install import public_log, trusted
@@ -17,7 +18,7 @@ from coldchain.install.audit import audit
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
 from coldchain.install.status import Status, status
 from coldchain.limits import LIMITS
-from coldchain.tlog.policy import Policy, parse_policy
+from coldchain.tlog.policy import Policy
 from coldchain.tuf.trusted_set import pinned_root
 
 
@@ -49,6 +50,7 @@ def add(command: Add) -> None:
     )
     endpoint_argument(change)
     change.add_argument("--url", action="append", type=base_url, help="for this run, instead of the configured ones")
+    change.add_argument("--pack", metavar="FILE", help="from this pack, without a network, instead of any URL")
     change.add_argument("--repair", action="store_true", help="install the release anew from its full bundle")
     shown = command(
         "status", _status, "say what runs and how fresh it is", "coldchain status /var/lib/coldchain --json"
@@ -57,10 +59,11 @@ def add(command: Add) -> None:
     checked = command(
         "verify",
         _verify,
-        "check every installed byte against what is signed, offline",
-        "coldchain verify /var/lib/coldchain",
+        "check every byte of an endpoint, a pack or a receipt against what is signed, offline",
+        "coldchain verify /var/lib/coldchain\n  coldchain verify 42.pack --root root.json",
     )
-    endpoint_argument(checked)
+    checked.add_argument("path", metavar="DIR|FILE", help="the endpoint's directory, or a pack, or a receipt")
+    packs.verify_arguments(checked)
 
 
 def _init(options: argparse.Namespace) -> Found:
@@ -102,18 +105,6 @@ def _init(options: argparse.Namespace) -> Found:
     return {"directory": str(directory.path), "root": fingerprint, "root_version": root.version}, text, None
 
 
-def own_policy(name: str) -> bytes:
-    """The bytes of a log policy that somebody named. Raises UsageError when it is none."""
-    data = read_file(Path(name), LIMITS.log_policy_bytes)
-    if data is None:
-        raise UsageError(f"{name} is not a readable file", todo="give a C2SP log policy")
-    try:
-        parse_policy(data)
-    except MalformedError as error:
-        raise UsageError(f"{name}: {error.what}", todo="a policy has log, witness, group and quorum lines") from error
-    return data
-
-
 def _policy_words(policy: Policy) -> str:
     logs = " or ".join(log.vkey.partition("+")[0] for log in policy.logs)
     names = policy.witnesses_of(policy.quorum)
@@ -140,8 +131,11 @@ def _update(options: argparse.Namespace) -> Found:
 
     from coldchain.agent.update import Settings, update
 
+    if options.pack and options.url:
+        raise UsageError("--pack and --url are two ways to the same thing", todo="give one of them")
     settings = Settings(
         urls=urls(options.url) if options.url else None,
+        pack=Path(options.pack) if options.pack else None,
         repair=options.repair,
         progress=show_progress if sys.stderr.isatty() and not options.json else show_nothing,
     )
@@ -203,7 +197,11 @@ def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError |
 
 
 def _verify(options: argparse.Namespace) -> Found:
-    found = audit(ClientDirectory(Path(options.directory)), utc_now())
+    path = Path(options.path)
+    if path.is_file():
+        return packs.verify_file(path, options)
+    packs.refuse_file_options(options)
+    found = audit(ClientDirectory(path), utc_now())
     lines = [f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}" for check in found.checks]
     lines += [f"note {note}" for note in found.notes]
     if found.error is None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
-from coldchain.commands.command import Add, Found, base_url, release_number, shown
-from coldchain.commands.endpoint import own_policy, show_nothing, show_progress
+from coldchain.commands.command import Add, Found, base_url, own_policy, release_number, shown
+from coldchain.commands.endpoint import show_nothing, show_progress
 from coldchain.errors import ColdchainError, MalformedError, ThrottledError, TransportError, UsageError
 from coldchain.install.directory import read_file
 from coldchain.limits import LIMITS

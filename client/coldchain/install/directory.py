@@ -71,7 +71,7 @@ ENTRIES = frozenset(
     }
 )
 # These names are files beside the region's role in metadata/ and signed/.
-RESERVED = frozenset({"root", "timestamp", "snapshot", "targets", "rollout", "manifest", "checkpoint"})
+RESERVED = frozenset({"root", "timestamp", "snapshot", "targets", "rollout", "manifest", "checkpoint", "applied"})
 
 
 @dataclass(frozen=True, slots=True)

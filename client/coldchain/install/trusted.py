@@ -4,7 +4,9 @@
 can be walked again offline. The evidence of version 42 of region us, with root 2 in force::
 
     signed/42-<16 hex>  ->  .42-<16 hex>.<16 hex of its content>/
-        2.root.json   targets.json   us.json   manifest.json   manifest.tlog-proof   <key id>.dsse.json
+        2.root.json   targets.json   us.json   manifest.json   manifest.tlog-proof   <key id>.dsse.json   applied.json
+
+``applied.json`` is this endpoint's own word about how it got the release (:mod:`coldchain.receipt`).
 
 It is made anew, and switched in one step, whenever a refresh still names the installed release: roles are re-signed and keys
 rotate, and evidence under keys that were since replaced would say less than it could.

@@ -124,12 +124,13 @@ def evidence_of(endpoint: Endpoint) -> dict[str, bytes]:
 
 
 def test_evidence_leads_from_the_pinned_root_to_the_release(endpoint: Endpoint) -> None:
-    assert sorted(evidence_of(endpoint)) == ["manifest.json", "targets.json", "us.json"]
+    assert sorted(evidence_of(endpoint)) == ["applied.json", "manifest.json", "targets.json", "us.json"]
     rotate_root(endpoint, "first")
     rotate_root(endpoint, "second")
     assert endpoint.update().action == "current"
     found = evidence_of(endpoint)
-    assert sorted(found) == ["2.root.json", "3.root.json", "manifest.json", "targets.json", "us.json"]
+    roles = ["manifest.json", "targets.json", "us.json"]
+    assert sorted(found) == ["2.root.json", "3.root.json", "applied.json", *roles]
     roots = trusted.later_roots(found, 1)
     assert roots == [found["2.root.json"], found["3.root.json"]]
     assert trusted.later_roots({"3.root.json": b""}, 1) == []

@@ -1,0 +1,101 @@
+"""Several sources of one published tree, asked in their order until one has a good answer.
+
+When none is good, the most telling refusal counts: bytes that lie say more than bytes that did not come::
+
+    https://a.example   503          ThrottledError
+    https://b.example   other bytes  DigestError      <- this one is raised
+
+A file of size is completed in staging, wherever its pieces come from: its length and digest are signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from coldchain.agent.transport import Progress, Source
+from coldchain.errors import (
+    ColdchainError,
+    DigestError,
+    EvidenceError,
+    NewerFormatError,
+    ThrottledError,
+    TransportError,
+    VerificationError,
+)
+from coldchain.install.directory import ClientDirectory
+from coldchain.install.part import Part
+from coldchain.verify import Target
+
+TRIES: Final = 4
+T = TypeVar("T")
+
+
+class Sources:
+    """The sources of one run.
+
+    Args:
+        sources: in the order they are asked; at least one.
+        directory: whose staging downloads are completed in; its lock is held.
+        progress: told how a download comes on.
+    """
+
+    def __init__(self, sources: list[Source], directory: ClientDirectory, progress: Progress) -> None:
+        self._sources, self._directory, self._progress = sources, directory, progress
+
+    @property
+    def first(self) -> Source:
+        """The one that is asked first."""
+        return self._sources[0]
+
+    def prefer(self, source: Source) -> None:
+        """Asks this one first from now on."""
+        self._sources.remove(source)
+        self._sources.insert(0, source)
+
+    def turn(self) -> bool:
+        """Asks the first one last from now on; False when there is no other."""
+        self._sources.append(self._sources.pop(0))
+        return len(self._sources) > 1
+
+    async def first_good(self, ask: Callable[[Source], Awaitable[T]]) -> tuple[T, Source]:
+        """The first good answer, and whose it is.
+
+        Raises:
+            ColdchainError: the most telling refusal, when none is good.
+        """
+        errors: list[ColdchainError] = []
+        for source in self._sources:
+            try:
+                return await ask(source), source
+            except (VerificationError, EvidenceError, NewerFormatError, TransportError) as error:
+                errors.append(error)
+        refused = [error for error in errors if not isinstance(error, TransportError)]
+        raise (refused or errors)[0]
+
+    async def answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
+        """As :meth:`first_good`, without whose answer it is."""
+        return (await self.first_good(ask))[0]
+
+    async def download(self, target: Target) -> Part:
+        """The target's file in staging, whole and as signed. A broken connection is taken up again while it brings bytes."""
+        part = Part(self._directory, target.length, target.sha256)
+
+        async def ask(source: Source) -> None:
+            for last in range(TRIES):
+                before = part.there()
+                try:
+                    return await source.download(target.url_path, part, self._progress)
+                except ThrottledError:
+                    raise
+                except DigestError as error:
+                    # What was there before, from another server or another day, may be what is wrong: once more without it.
+                    if not before or last == TRIES - 1:
+                        raise DigestError(f"{target.path}: {error.what}", todo=error.todo) from error
+                except TransportError:
+                    if part.there() <= before or last == TRIES - 1:
+                        raise
+            return None
+
+        await self.first_good(ask)
+        return part
