@@ -21,7 +21,7 @@ import lzma
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import zstandard
@@ -34,7 +34,7 @@ _SPREADS: Final = ((12.6, 1.7), (11.2, 1.3), (9.6, 1.2), (9.1, 1.4), (11.5, 0.9)
 _CATEGORIES: Final = ("Trojan", "Malware", "Dropper", "Downloader", "Worm", "Ransomware", "Packed", "Virus", "Exploit")
 _SYLLABLES: Final = tuple(re.findall("..", "agenkazurimobldoquboshivalocryptoxefogemajaspydr"))
 
-Bits = np.ndarray[Any, np.dtype[np.float64]]
+Bits: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Progress is shown on a terminal only. Nothing here decides anything: the rooms b
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -23,6 +24,11 @@ COMMANDS = (endpoint, content, packs, receipts, watching)
 
 def main(words: Sequence[str] | None = None) -> None:
     """Runs a command line and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that lacks a letter gets its number, not a traceback
     sys.exit(run(words))
 
 
@@ -63,18 +69,30 @@ def _told(answer: Found, as_json: bool) -> int:
     if error is not None:
         found = {**found, **error.as_json()}
         text = text and text + "\n"
-    try:
-        print(
-            json.dumps(found, indent=1, sort_keys=True) if as_json else shown(text),
-            end="" if error and not as_json else "\n",
-        )
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    unsaid = _answer(
+        json.dumps(found, indent=1, sort_keys=True) + "\n" if as_json else shown(text) + "\n" * (not error)
+    )
+    error = error or unsaid
     if error is None:
         return 0
     print(f"coldchain: {shown(error.explain())}", file=sys.stderr)
     return error.exit_code
+
+
+def _answer(text: str) -> ColdchainError | None:
+    """Writes the answer; returns why it cannot be had. Whoever stops reading, or closed stdout, has enough."""
+    if sys.stdout is None:
+        return None
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as refused:
+        # what is still buffered must not fail a second time when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(refused, BrokenPipeError):
+            words = f"the answer cannot be written: {refused.strerror or refused}"
+            return StorageError(words, kept="what the command did stands", todo="check where its output goes")
+    return None
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

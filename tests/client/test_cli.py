@@ -297,3 +297,34 @@ def test_a_reader_that_goes_away_is_no_error(updated: Endpoint) -> None:
             [program, "verify", str(updated.directory)], stdout=gone, stderr=subprocess.PIPE, check=False
         )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "environment", "code", "said"),
+    [
+        (">/dev/full", {}, 43, "the answer cannot be written"),
+        (">&-", {}, 0, ""),
+        ("", {"PYTHONIOENCODING": "ascii"}, 0, ""),
+        ("", {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, 0, ""),
+    ],
+)
+def test_an_answer_that_cannot_be_written_as_it_is(
+    updated: Endpoint, redirection: str, environment: dict[str, str], code: int, said: str
+) -> None:
+    program = Path(sys.executable).parent / "coldchain"
+    words = f"exec '{program}' diff '{updated.directory}' 1 2 --names 0 {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, env=os.environ | environment, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert bool(done.stderr) is bool(code)
+    assert ("\\u2026" in done.stdout) is bool(environment)
+    assert done.stderr.count("\n") <= 3
+
+
+def test_a_count_below_zero_is_refused(updated: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("-1", "x", "1" * 16):
+        with pytest.raises(SystemExit):
+            updated.run("diff", "1", "2", f"--names={wrong}")
+        assert "is not a number from 0 on" in capsys.readouterr().err

@@ -17,6 +17,8 @@ numbers ``08 02 00`` (+1, then the same).
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 
 from coldchain.bundle.columns import read_column
@@ -27,6 +29,7 @@ from coldchain.errors import MalformedError
 from coldchain.limits import Limits
 
 MOST_NUMBER = 10**15
+_LAST_NUMBER = re.compile(b"(?s).*(" + NUMBER.pattern + b")")
 
 RemovedLines = Callable[[int], list[bytes]]
 """Segment -> the removed lines of its section, in order."""
@@ -34,11 +37,19 @@ RemovedLines = Callable[[int], list[bytes]]
 
 def number_at(line: bytes, place: int) -> tuple[int, int] | None:
     """(start, end) of the number at a place, or None where the line has fewer."""
-    spans = [found.span() for found in NUMBER.finditer(line)]
     index = place >> 1
-    if index >= len(spans):
-        return None
-    return spans[index] if place & 1 else spans[-1 - index]
+    found: re.Match[bytes] | None
+    if place & 1:
+        found = next(itertools.islice(NUMBER.finditer(line), index, None), None)
+        return found.span() if found else None
+    # Most edited numbers are the last of their lines: look from the end, not past a hash and a name.
+    end = len(line)
+    while found := _LAST_NUMBER.match(line, 0, end):
+        if not index:
+            return found.span(1)
+        index -= 1
+        end = found.start(1)
+    return None
 
 
 def read_edited_lines(
@@ -64,23 +75,24 @@ def read_edited_lines(
     places = at.varints(total, limits.line_bytes) if raw else [0] * total
     at.done()
     numbers = Reader(read_column(source, 10 * total, limits=limits), source.what)
+    differences = iter(numbers.varints(total))
+    numbers.done()
     out: list[list[bytes]] = []
     done = 0
     for lines in chosen:
         spans = [_span(line, place, source.what) for line, place in zip(lines, places[done:], strict=False)]
         done += len(lines)
-        order = sorted(range(len(lines)), key=lambda i: (int(lines[i][slice(*spans[i])]), i))
+        old = [int(line[start:end]) for line, (start, end) in zip(lines, spans, strict=True)]
         moved = 0
         edited = []
-        for i in order:
-            moved += unzigzag(numbers.varint())
-            line, (start, end) = lines[i], spans[i]
-            number = int(line[start:end]) + moved
+        for i in sorted(range(len(lines)), key=old.__getitem__):
+            moved += unzigzag(next(differences))
+            number = old[i] + moved
             if not 0 <= number < MOST_NUMBER:
                 raise MalformedError(f"{source.what}: an edited number out of range")
+            line, (start, end) = lines[i], spans[i]
             edited.append(b"%b%d%b" % (line[:start], number, line[end:]))
         out.append(edited)
-    numbers.done()
     return out, [segment - count for segment, count in zip(segments, counts, strict=True)]
 
 

@@ -12,6 +12,8 @@ Source: R. F. Rice, 1979; the choice of width minimises the coded length exactly
 
 from __future__ import annotations
 
+import itertools
+import operator
 from itertools import accumulate, pairwise
 
 from coldchain.errors import MalformedError
@@ -48,6 +50,14 @@ def decode_gaps(data: bytes, count: int, what: str) -> list[int]:
     width = data[0]
     # A one in front keeps the zeros that the bits begin with, and stands for nothing itself.
     bits = format(int.from_bytes(b"\1" + data[1:], "big"), "b")[1:]
+    if not width:
+        # Each gap is a run of ones: what a section loses whole, or nearly so, comes in thousands of them.
+        runs = bits.split("0", count)
+        if len(runs) <= count:
+            raise MalformedError(f"{what}: ends inside a gap")
+        if len(runs[count]) >= 8 or "1" in runs[count]:
+            raise MalformedError(f"{what}: bits after the last gap")
+        return [len(run) for run in runs[:count]]
     at = 0
     gaps = []
     for _ in range(count):
@@ -56,7 +66,7 @@ def decode_gaps(data: bytes, count: int, what: str) -> list[int]:
             raise MalformedError(f"{what}: ends inside a gap")
         high = zero - at
         at = zero + 1 + width
-        gaps.append(high << width | int(bits[zero + 1 : at], 2) if width else high)
+        gaps.append(high << width | int(bits[zero + 1 : at], 2))
     if len(bits) - at >= 8 or "1" in bits[at:]:
         raise MalformedError(f"{what}: bits after the last gap")
     return gaps
@@ -76,7 +86,7 @@ def decode_ascending(data: bytes, count: int, most: int, what: str, *, strict: b
     gaps = decode_gaps(data, count, what)
     if not gaps:
         return gaps
-    values = list(accumulate(gaps, lambda value, gap: value + gap + 1)) if strict else list(accumulate(gaps))
+    values = list(map(operator.add, accumulate(gaps), itertools.count())) if strict else list(accumulate(gaps))
     if values[-1] > most:
         raise MalformedError(f"{what}: {values[-1]} is more than {most}")
     return values

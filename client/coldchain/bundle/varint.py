@@ -76,6 +76,10 @@ class Reader:
         """``count`` integers."""
         if count > len(self.data) - self.position:
             raise MalformedError(f"{self.what}: fewer numbers than declared")
+        short = self.data[self.position : self.position + count]
+        if short and max(short) <= min(most, 127):
+            self.position += count  # a byte each, as most columns are
+            return list(short)
         return [self.varint(most) for _ in range(count)]
 
     def take(self, length: int) -> bytes:

@@ -40,6 +40,13 @@ def release_number(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """An argument that is a number of things, none among them."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 on")
+    return int(text)
+
+
 def base_url(text: str) -> str:
     """An argument that is a base URL or a directory."""
     try:

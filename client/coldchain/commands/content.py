@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from coldchain.canonical import Object
-from coldchain.commands.command import Add, Found, endpoint_argument, release_number
+from coldchain.commands.command import Add, Found, endpoint_argument, release_number, whole_number
 from coldchain.errors import NotInstalledError
 from coldchain.explain import Place, explain
 from coldchain.install import versions
@@ -28,7 +28,11 @@ def add(command: Add) -> None:
     diff.add_argument("old", metavar="M", type=release_number, help="the earlier release")
     diff.add_argument("new", metavar="N", type=release_number, help="the later release")
     diff.add_argument(
-        "--names", metavar="K", type=int, default=5, help="show at most K names of each sort a section (default 5)"
+        "--names",
+        metavar="K",
+        type=whole_number,
+        default=5,
+        help="show at most K names of each sort a section (default 5)",
     )
     about = command(
         "explain",
@@ -49,7 +53,8 @@ def _diff(options: argparse.Namespace) -> Found:
     if not found:
         return data, f"release {old.release} -> {new.release}: no section differs but for the canary", None
     width = max(len(one.name) for one in found)
-    lines = [f"release {old.release} -> {new.release}: {len(found)} section{'s' * (len(found) > 1)} differ"]
+    differ = "1 section differs" if len(found) == 1 else f"{len(found)} sections differ"
+    lines = [f"release {old.release} -> {new.release}: {differ}"]
     for one in found:
         lines += _section_lines(one, width, options.names)
     for what in ("added", "removed", "changed"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.bundle.edited_lines import number_at, read_edited_lines
+from coldchain.bundle.hash_lines import NUMBER
 from coldchain.bundle.varint import Reader
 from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS
@@ -40,6 +41,23 @@ def test_places_count_from_both_ends() -> None:
     assert [line[slice(*found)] if (found := number_at(line, i)) else None for i in range(9)] == [
         b"4", b"1", b"33", b"2", b"2", b"33", b"1", b"4", None,
     ]  # fmt: skip
+
+
+@given(st.text("0123459.-x\n", max_size=60).map(str.encode))
+def test_a_place_is_the_same_number_from_either_end(line: bytes) -> None:
+    spans = [found.span() for found in NUMBER.finditer(line)]
+    for index, span in enumerate(spans):
+        assert number_at(line, 2 * index + 1) == span
+        assert number_at(line, 2 * (len(spans) - 1 - index)) == span
+    assert number_at(line, 2 * len(spans)) is number_at(line, 2 * len(spans) + 1) is None
+
+
+def test_hostile_lines_give_the_same_number_from_either_end() -> None:
+    """Long runs of digits that are no number, and a place as far from the end as can be: work grows with the line alone."""
+    long = 1 << 16
+    for line in (b"0" + b"1" * long, b"1-" * long, b"x" * long, b"9" * 15 + b"-" + b"9" * long):
+        count = len(NUMBER.findall(line))
+        assert number_at(line, 2 * max(count - 1, 0)) == number_at(line, 1)
 
 
 @given(st.lists(st.tuples(st.sets(numbered, max_size=30), st.sets(numbered, max_size=30)), min_size=1, max_size=3))
