@@ -13,7 +13,7 @@ they may come from any source, and a source that lies about them is no more than
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,7 +21,7 @@ from typing import Protocol
 from coldchain.agent.transport import Source
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import EvidenceError
-from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, refused
+from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, check_manifest, refused
 from coldchain.install import public_log, trusted
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.versions import Version
@@ -31,7 +31,7 @@ from coldchain.tlog.merkle import consistency_ranges, prove_consistency
 from coldchain.tlog.note import SignedNote
 from coldchain.tlog.tiles import Tile, TileReader, tiles_needed
 from coldchain.tuf.metadata import Metadata
-from coldchain.verify import RegionRelease
+from coldchain.verify import PROOF, RegionRelease
 
 
 class FirstGood(Protocol):
@@ -82,15 +82,33 @@ class LogEvidence:
         if policy is None:
             return None
         found = check_evidence(manifest, proof, release, policy, self.now, self.limits)
-        seen = public_log.seen_checkpoint(self.directory, policy, self.limits)
-        await self._check_growth(seen, found.verified.head.checkpoint, found.verified.head.note)
+        head = found.verified.head
+        seen = public_log.seen_checkpoint(self.directory, policy, head.checkpoint.origin, self.limits)
+        await self._check_growth(seen, head.checkpoint, head.note)
         if old is not None and old.release < release.release:
             await self._check_chain(manifest, release, old)
         return found
 
+    def check_kept(self, root: Metadata, release: RegionRelease, kept: Mapping[str, bytes]) -> None:
+        """Whether what is kept with the installed version is still good evidence of it, by the policy in force now.
+
+        Args:
+            root: the newest accepted root.
+            release: what a role signs of the installed release.
+            kept: manifest and proof, by file name.
+
+        Raises:
+            EvidenceError: it is not.
+        """
+        manifest = kept.get(trusted.MANIFEST, b"")
+        check_manifest(manifest, release, self.limits)
+        policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
+        if policy is not None:
+            check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
+
     async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
-        if seen is None or seen.checkpoint.origin != new.origin:
-            public_log.keep_checkpoint(self.directory, note)
+        if seen is None:
+            public_log.keep_checkpoint(self.directory, note, self.limits)
             return
         known = seen.checkpoint
         if new.size == known.size:
@@ -105,7 +123,7 @@ class LogEvidence:
             # the proof was made from hashes that hang under the newer root: it is the log that contradicts itself
             raise self._fork(seen, note, error.what) from error
         if newer is new:
-            public_log.keep_checkpoint(self.directory, note)
+            public_log.keep_checkpoint(self.directory, note, self.limits)
 
     def _fork(self, seen: OpenedCheckpoint, note: SignedNote, why: str) -> EvidenceError:
         return public_log.fork_found(self.directory, seen.note, note, why)
@@ -143,7 +161,8 @@ class LogEvidence:
             return
         newer = [manifest]
         for _ in range(release.release - old.release - 1):
-            previous = parse_manifest(newer[-1], self.limits).previous
+            with refused("the chain of manifests"):
+                previous = parse_manifest(newer[-1], self.limits).previous
             if previous is None:
                 break
             newer.append(await self._manifest(previous))
