@@ -253,7 +253,7 @@ class _Update:
                 f"{damage}; release {self.old.release} cannot be repaired ({why}), and {held.what}",
                 todo="ask the publisher; a newer release repairs it as soon as the rollout gets here",
             ) from held
-        self._log_evidence().check_kept(found.root, release, evidence)
+        self._log().check_kept(found.root, release, evidence)
         self._want(release)
         await self._install(release, evidence, damage)
         held.what += f"; release {release.release} was damaged ({damage}) and is repaired"
@@ -421,7 +421,7 @@ class _Update:
         if statement is None:
             statement = await self._statement(found, release)
         else:  # the root may carry another policy by now, the customer may have set one, the role may say other things of it
-            self._log_evidence().check_kept(found.root, release, statement)
+            self._log().check_kept(found.root, release, statement)
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
         trusted.write_evidence(self.directory, self.old.name, files)
 
@@ -435,10 +435,10 @@ class _Update:
         check_manifest(out[trusted.MANIFEST], release, self.limits)
         if release.proof is not None:
             out[PROOF] = await self._small(release.proof)
-        await self._log_evidence().check(found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old)
+        await self._log().check(found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old)
         return out
 
-    def _log_evidence(self) -> LogEvidence:
+    def _log(self) -> LogEvidence:
         return LogEvidence(self.directory, self.config, self._answer, self.now, self.limits)
 
     async def _answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:

@@ -10,8 +10,16 @@ from pathlib import Path
 from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, time_words, utc_now
-from coldchain.errors import ColdchainError, DamagedError, MalformedError, NotInstalledError, StaleError, UsageError
-from coldchain.evidence import effective_policy
+from coldchain.errors import (
+    ColdchainError,
+    DamagedError,
+    EvidenceError,
+    MalformedError,
+    NotInstalledError,
+    StaleError,
+    UsageError,
+)
+from coldchain.evidence import DO_NOT, effective_policy
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
@@ -203,6 +211,7 @@ def _status(options: argparse.Namespace) -> Found:
             f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
             f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
             f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
+            *found.log.lines(found.now),
             f"engines load {directory.current}",
         ]
     )
@@ -218,6 +227,18 @@ def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError |
     if found.stale:
         what = f"the metadata expired: {time_words(found.good_until)}"
         return StaleError(what, kept=kept, todo=f"run `coldchain update {directory.path}`; is the clock right?")
+    if found.log.problem:
+        return EvidenceError(
+            found.log.problem,
+            kept=kept,
+            todo=f"run `coldchain update {directory.path} --repair`, which gets its evidence anew; if that is refused too, {DO_NOT}",
+        )
+    if found.log.fork:
+        return EvidenceError(
+            "the log has told two different stories",
+            kept=kept,
+            todo=f"publish {directory.metadata / public_log.FORK}, which proves it; remove the file when that is settled",
+        )
     return None
 
 

@@ -65,6 +65,15 @@ def stored(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) 
     return out
 
 
+def newest_root(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> Metadata:
+    """The newest root that was accepted here.
+
+    Raises:
+        DamagedError: neither it nor the pinned one is there.
+    """
+    return pinned_root(stored(directory, config, limits)["root.json"], limits)
+
+
 def _newest_root(directory: ClientDirectory, config: Config, limits: Limits) -> bytes:
     number, data = pinned(directory, config, limits)
     root = pinned_root(data, limits)
