@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,10 @@ from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.durable import Folder
 from coldchain.limits import LIMITS
+from coldchain.tlog.checkpoint import Checkpoint
+from coldchain.tlog.merkle import leaf_hash, node_hash
+from coldchain.tlog.note import SignedNote
+from coldchain.tlog.proof import OfflineProof, parse_proof
 from coldchain.verify import PROOF
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, run, serving
 from tests.client.agent.world import contents
@@ -497,3 +502,133 @@ async def test_a_statement_about_anything_else_is_refused(publisher: Publisher, 
     publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
     resign(publisher, log.proof(1, at=publisher.now), good)
     assert await update(publisher, endpoint) == 2
+
+
+async def test_another_file_than_the_logged_one_is_refused_though_it_would_give_the_same_bundle(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """Whoever holds a region's threshold could hand one endpoint a file that is made for its decoder."""
+    fresh = publisher.client(tmp_path / "fresh", str(tmp_path / "tree"))
+    log, document = log_of(publisher), publisher.repository.documents["us"]
+    manifest = publisher.files[publisher.target("manifest.json")]
+    info = document["targets"]["us/stable/full.ccd"]
+    named = (
+        b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"], info["hashes"]["sha256"].encode()),
+        b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"] + 1, info["hashes"]["sha256"].encode()),
+        b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"], b"ab" * 32),
+    )
+    at = manifest.index(b'"policy":', manifest.index(b'"us":'))
+    for full in reversed(named):
+        stated = manifest[:at] + full + manifest[at:]
+        proof = log.proof(log.append(stated), at=publisher.now)
+        publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+        resign(publisher, proof, stated)
+        publisher.write(tmp_path / "tree")
+        if full is not named[0]:
+            with pytest.raises(EvidenceError, match="names the full bundle's file"):
+                await run(fresh)
+            assert contents(fresh) == {}
+    assert (await run(fresh)).release == 1
+
+
+async def test_a_tree_of_a_size_beyond_belief_costs_a_few_requests(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Log and witnesses lie together; the proof is good, since whoever makes up 62 hashes can make up their root."""
+    publisher.publish(2, SECOND)
+    log, manifest = log_of(publisher), publisher.files[publisher.target("manifest.json")]
+    honest = publisher.files[publisher.target(PROOF)]
+    path = [hashlib.sha256(bytes([n])).digest() for n in range(63)]
+    for size in (2**63 - 1, 2**62, 2**40 + 1, 1000):
+        index, root, hashes = 0, leaf_hash(manifest), path[: (size - 1).bit_length()]
+        for sibling in hashes:
+            root = node_hash(root, sibling)
+        text = Checkpoint(log.origin, size, root).text
+        at = int(publisher.now.timestamp())
+        note = SignedNote(text, (log.key.sign(text), *(key.sign(text, at) for key in log.keys)))
+        resign(publisher, OfflineProof(index, tuple(hashes), note).encode())
+        for tiles in (lambda _: None, lambda width: b"x" * 32 * width):
+
+            async def anything(request: web.Request, tiles: Callable[[int], bytes | None] = tiles) -> web.Response:
+                edge.log.append((request.path.lstrip("/"), {}))  # noqa: B023  this round's
+                asked = request.path.removeprefix("/log/")
+                if (
+                    asked == request.path
+                    or (body := tiles(int(asked.rpartition(".p/")[2]) if ".p/" in asked else 256)) is None
+                ):
+                    data = publisher.files.get(request.path.lstrip("/"))
+                    return web.Response(body=data) if data is not None else web.Response(status=404)
+                return web.Response(body=body)
+
+            edge = Edge(publisher.files)
+            edge.handle = anything  # type: ignore[method-assign]
+            before, seen = contents(endpoint), (endpoint.metadata / "checkpoint").read_bytes()
+            async with serving(edge) as url:
+                with pytest.raises(EvidenceError) as found:
+                    await run(endpoint, url)
+            assert found.value.exit_code == 16
+            assert contents(endpoint) == before
+            assert (endpoint.metadata / "checkpoint").read_bytes() == seen
+            assert not (endpoint.metadata / "fork.txt").exists()
+            assert len([path for path in edge.paths if path.startswith("log/")]) <= 24
+    resign(publisher, honest)
+    assert await update(publisher, endpoint) == 2
+
+
+async def test_a_checkpoint_that_says_more_is_understood_and_is_no_other_story(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Extension lines are signed too; the tree is the same."""
+    publisher.publish(2, SECOND)
+    log = log_of(publisher)
+    proof = parse_proof(log.proof(1, at=publisher.now))
+    head = replace(log.head, extensions=("more", "and more"))
+    at = int(publisher.now.timestamp())
+    note = SignedNote(head.text, (log.key.sign(head.text), *(key.sign(head.text, at) for key in log.keys)))
+    resign(publisher, replace(proof, checkpoint=note).encode())
+    assert await update(publisher, endpoint) == 2
+    # the cosignatures of the plain text do not count for the longer one
+    resign(publisher, replace(proof, checkpoint=replace(note, text=log.head.text)).encode())
+    with pytest.raises(EvidenceError):
+        await update(publisher, endpoint)
+    publisher.publish(3, THIRD)
+    assert await update(publisher, endpoint) == 3
+
+
+async def test_a_tile_that_is_withheld_is_said_and_the_next_source_has_it(
+    publisher: Publisher, endpoint: ClientDirectory, tmp_path: Path
+) -> None:
+    publisher.publish(2, SECOND)
+    good = publisher.write(tmp_path / "good")
+    edge = Edge({path: data for path, data in publisher.files.items() if "/tile/" not in path})
+    async with serving(edge) as url:
+        with pytest.raises(EvidenceError, match=r"tile/0/000\.p/2 is not there") as found:
+            await run(endpoint, url)
+        assert "try again later" in found.value.todo
+        assert contents(endpoint) == FIRST
+        assert (await run(endpoint, url, str(good))).release == 2
+
+
+async def test_rubbish_in_any_file_an_endpoint_keeps_of_its_own_does_not_stand_in_the_way(
+    publisher: Publisher, endpoint: ClientDirectory, tmp_path: Path
+) -> None:
+    publisher.publish(2, SECOND)
+    tree = publisher.write(tmp_path / "tree")
+    (endpoint.metadata / "fork.txt").write_bytes(b"a fork")
+    kept = [one for one in endpoint.metadata.iterdir() if one.is_file()] + [endpoint.path / "state.json"]
+    assert {"checkpoint", "us.json", "timestamp.json", "state.json"} <= {one.name for one in kept}
+    for number, one in enumerate(kept):
+        for how in (b"", b"rubbish", b"{}", b"\xff" * 1000, "gone", "link"):
+            copy = tmp_path / f"copy-{number}"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(endpoint.path, copy, symlinks=True)
+            file = copy / one.relative_to(endpoint.path)
+            file.unlink()
+            if isinstance(how, bytes):
+                file.write_bytes(how)
+            elif how == "link":
+                file.symlink_to("/etc/passwd")
+            done = await run(ClientDirectory(copy), str(tree))
+            assert done.release == 2, (one.name, how)
+            assert contents(ClientDirectory(copy)) == SECOND
+            assert audit(ClientDirectory(copy), datetime.now(UTC)).error is None
