@@ -7,7 +7,7 @@ A signature proves who signed. That everybody was offered the same, the evidence
 
 and these are the checks, none of which needs a network:
 
-    manifest     canonical, and it speaks of the release, the region and the bundle that the region's role signs
+    manifest     canonical, and it speaks of the release, the region, the bundle and its file that the region's role signs
     proof        the entry is under the root of a checkpoint that the log signed and a quorum of witnesses cosigned
     chain        each release's manifest names the one before it, back to the one that is installed here
     growth       the checkpoint continues the one that this endpoint saw last (checkpoint.check_extends)
@@ -137,6 +137,12 @@ def check_manifest(data: bytes, release: RegionRelease, limits: Limits = LIMITS)
             raise EvidenceError(
                 f"the manifest names bundle {region.facts.bundle[:16]}…, the role signs {release.bundle[:16]}…",
                 todo="do not go on; the region is offered something else than what was made public",
+            )
+        full = region.full
+        if full is not None and (full.bytes, full.sha256) != (release.full.length, release.full.sha256):
+            raise EvidenceError(
+                f"the manifest names the full bundle's file {full.sha256[:16]}…, the role signs {release.full.sha256[:16]}…",
+                todo="do not go on; the region is offered another file than the one that was made public",
             )
     return manifest
 

@@ -148,6 +148,67 @@ def test_a_directory_with_a_set_does_not_change_what_it_follows(
     assert updated.run("status") == 0
 
 
+def test_init_again_gives_up_no_policy_in_passing(updated: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    """The customer's own policy stays until somebody says otherwise, and what is refused has changed nothing."""
+    assert updated.publisher.log is not None
+    mine, other = updated.folder / "mine", updated.folder / "other"
+    mine.write_text("# mine\n" + updated.publisher.log.policy)
+    other.write_text(updated.publisher.log.policy)
+    assert updated.init(policy=str(mine)) == 0
+    assert "your own policy" in capsys.readouterr().out
+    for changed in ({}, {"region": "jp", "policy": str(other)}):
+        assert updated.init(**changed) == 2
+        assert "nothing was changed" in capsys.readouterr().err
+        assert updated.run("update") == 0
+        assert (updated.directory / "policy").read_bytes() == mine.read_bytes()
+    config = updated.directory / "coldchain.json"
+    config.write_bytes(config.read_bytes()[:-1])
+    assert updated.init() == 2
+    assert "--policy root" in capsys.readouterr().err
+    assert updated.init(policy=str(updated.directory / "policy")) == 0
+    assert updated.run("update") == 0
+    assert updated.init(policy="root") == 0
+    assert "as the root says" in capsys.readouterr().out
+    assert updated.init() == 0
+    assert updated.run("update") == 0
+
+
+def test_status_says_where_the_release_stands_in_the_log(updated: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert updated.run("status") == 0
+    out = capsys.readouterr().out
+    at = updated.publisher.now
+    assert "public log   entry 1 of log.example/test, which had 2 entries when it was last seen here\n" in out
+    assert f"vouched for  {at:%Y-%m-%d %H:%M} UTC (less than an hour before now), by w0, w1\n" in out
+    assert updated.run("status", "--json") == 0
+    assert answer(capsys)["log"] == {
+        "asked": True,
+        "origin": "log.example/test",
+        "index": 1,
+        "size": 2,
+        "cosigned": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "witnesses": ["w0", "w1"],
+        "problem": None,
+        "fork": False,
+    }
+    fork = updated.directory / "metadata" / "fork.txt"
+    fork.write_bytes(b"two checkpoints")
+    assert updated.run("status", "--json") == 16
+    assert answer(capsys)["log"]["fork"] is True
+    assert updated.run("status") == 16
+    out, err = capsys.readouterr()
+    assert "FORKED " in out
+    assert str(fork) in err
+    fork.unlink()
+    (proof,) = (updated.directory / "signed").glob("2-*/manifest.tlog-proof")
+    proof.write_bytes(proof.read_bytes().replace(b"index 1", b"index 0"))
+    assert updated.run("status") == 16
+    out, err = capsys.readouterr()
+    assert "NOT SHOWN: " in out
+    assert "--repair" in err
+    assert updated.run("update", "--repair") == 0
+    assert updated.run("status") == 0
+
+
 def test_every_failure_has_its_code_and_its_three_lines(
     updated: Endpoint, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

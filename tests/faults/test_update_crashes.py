@@ -18,15 +18,18 @@ from pathlib import Path
 import pytest
 
 from coldchain.agent.update import utc_now
-from coldchain.errors import RollbackError
+from coldchain.errors import EvidenceError, RollbackError
 from coldchain.install import versions
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.durable import Folder
 from coldchain.install.versions import Version
+from coldchain.tlog.checkpoint import parse_checkpoint
+from coldchain.tlog.note import parse_note
 from tests.client.agent.publisher import FIRST, SECOND, Publisher, run
 from tests.client.agent.world import contents, left_over
-from tests.client.tuf.repository import digest, signer
+from tests.client.tlog.memory_log import MemoryLog
+from tests.client.tuf.repository import digest, sign, signer
 from tests.faults import crashpoints
 from tests.memory_disk import tmp_path
 
@@ -118,13 +121,68 @@ def refused_rollback(path: Path) -> Scene:
     return Scene(directory.path, path / "before", SECOND, SECOND, RollbackError, good)
 
 
+def logged(path: Path) -> tuple[Publisher, MemoryLog, ClientDirectory]:
+    """As ``installed``, with evidence; the policy lists a second log that has nothing yet."""
+    log, other = MemoryLog(), MemoryLog("log.example/other")
+    publisher = Publisher(path / "publisher", regions=("us",), log=log)
+    repository = publisher.repository
+    lines = log.policy.replace("witness w0", f"log {other.key.public.vkey}\nwitness w0").splitlines()
+    repository.root["coldchain"]["log_policy"] = lines
+    repository.files["metadata/1.root.json"] = sign(repository.root, repository.signers["root"])
+    publisher.publish(1, FIRST)
+    directory = publisher.client(path / "template", "http://placeholder.invalid")
+    asyncio.run(run(directory, str(publisher.write(path / "before"))))
+    return publisher, other, directory
+
+
+def with_evidence(path: Path) -> Scene:
+    """A proof, a log that grew, a release between."""
+    publisher, _, directory = logged(path)
+    publisher.publish(2, FIRST)
+    publisher.publish(3, SECOND)
+    return Scene(directory.path, publisher.write(path / "mirror"), FIRST, SECOND)
+
+
+def another_log(path: Path) -> Scene:
+    publisher, other, directory = logged(path)
+    publisher.log = other
+    publisher.publish(2, SECOND)
+    return Scene(directory.path, publisher.write(path / "mirror"), FIRST, SECOND)
+
+
+def refused_fork(path: Path) -> Scene:
+    """The mirror offers a release under another story of the log; the good one has it under the honest one."""
+    publisher, _, directory = logged(path)
+    honest, previous = publisher.log, publisher.previous
+    publisher.log = MemoryLog()
+    publisher.log.append(b"special")
+    publisher.publish(2, SECOND)
+    mirror = publisher.write(path / "mirror")
+    publisher.log, publisher.previous = honest, previous
+    del publisher.releases["us"][2]
+    publisher.publish(2, SECOND)
+    return Scene(directory.path, mirror, FIRST, SECOND, EvidenceError, publisher.write(path / "good"))
+
+
 SCENES: dict[str, Callable[[Path], Scene]] = {
     "first install": first_install,
     "delta": delta,
     "full fallback": full_fallback,
     "key rotation": key_rotation,
     "refused rollback": refused_rollback,
+    "with evidence": with_evidence,
+    "another log": another_log,
+    "refused fork": refused_fork,
 }
+
+
+def remembered(path: Path) -> dict[str, int]:
+    """What an endpoint knows of logs: entries by the log's name."""
+    found: dict[str, int] = {}
+    for one in (path / "metadata").glob("checkpoint*"):
+        said = parse_checkpoint(parse_note(one.read_bytes()).text)
+        found[said.origin] = max(said.size, found.get(said.origin, 0))
+    return found
 
 
 def state_of(scene: Scene, directory: ClientDirectory) -> str:
@@ -175,6 +233,8 @@ def sweep(
             # A refusal of the disk is told as one; what remains open is a failing mirror, which is a disk here too.
             last = ending.raised.strip().splitlines()[-1]
             assert "coldchain.errors." in last, (where, ending.raised)
+        known = remembered(directory.path)
+        assert all(known.get(log, 0) >= size for log, size in remembered(scene.template).items()), where
         if state.startswith("torn"):
             continue
         scene.next_poll(directory)

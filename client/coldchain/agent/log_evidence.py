@@ -23,7 +23,7 @@ from coldchain.agent.transport import Source
 from coldchain.attestation import file_name, published_path
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import EvidenceError, NewerFormatError, TransportError, VerificationError
-from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, refused
+from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, check_manifest, refused
 from coldchain.install import public_log, trusted
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.versions import Version
@@ -35,7 +35,7 @@ from coldchain.tlog.merkle import consistency_ranges, prove_consistency
 from coldchain.tlog.note import SignedNote
 from coldchain.tlog.tiles import Tile, TileReader, tiles_needed
 from coldchain.tuf.metadata import Metadata
-from coldchain.verify import RegionRelease
+from coldchain.verify import PROOF, RegionRelease
 
 
 class FirstGood(Protocol):
@@ -86,8 +86,9 @@ class LogEvidence:
         if policy is None:
             return None
         found = check_evidence(manifest, proof, release, policy, self.now, self.limits)
-        seen = public_log.seen_checkpoint(self.directory, policy, self.limits)
-        await self._check_growth(seen, found.verified.head.checkpoint, found.verified.head.note)
+        head = found.verified.head
+        seen = public_log.seen_checkpoint(self.directory, policy, head.checkpoint.origin, self.limits)
+        await self._check_growth(seen, head.checkpoint, head.note)
         if old is not None and old.release < release.release:
             await self._check_chain(manifest, release, old)
         return found
@@ -155,9 +156,26 @@ class LogEvidence:
         except (EvidenceError, VerificationError, NewerFormatError):
             return bad or None
 
+    def check_kept(self, root: Metadata, release: RegionRelease, kept: Mapping[str, bytes]) -> None:
+        """Whether what is kept with the installed version is still good evidence of it, by the policy in force now.
+
+        Args:
+            root: the newest accepted root.
+            release: what a role signs of the installed release.
+            kept: manifest and proof, by file name.
+
+        Raises:
+            EvidenceError: it is not.
+        """
+        manifest = kept.get(trusted.MANIFEST, b"")
+        check_manifest(manifest, release, self.limits)
+        policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
+        if policy is not None:
+            check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
+
     async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
-        if seen is None or seen.checkpoint.origin != new.origin:
-            public_log.keep_checkpoint(self.directory, note)
+        if seen is None:
+            public_log.keep_checkpoint(self.directory, note, self.limits)
             return
         known = seen.checkpoint
         if new.size == known.size:
@@ -172,7 +190,7 @@ class LogEvidence:
             # the proof was made from hashes that hang under the newer root: it is the log that contradicts itself
             raise self._fork(seen, note, error.what) from error
         if newer is new:
-            public_log.keep_checkpoint(self.directory, note)
+            public_log.keep_checkpoint(self.directory, note, self.limits)
 
     def _fork(self, seen: OpenedCheckpoint, note: SignedNote, why: str) -> EvidenceError:
         return public_log.fork_found(self.directory, seen.note, note, why)
@@ -210,7 +228,8 @@ class LogEvidence:
             return
         newer = [manifest]
         for _ in range(release.release - old.release - 1):
-            previous = parse_manifest(newer[-1], self.limits).previous
+            with refused("the chain of manifests"):
+                previous = parse_manifest(newer[-1], self.limits).previous
             if previous is None:
                 break
             newer.append(await self._manifest(previous))

@@ -224,7 +224,7 @@ class _Update:
                 decision = self._decide(found, release)
             except HeldError as held:
                 if damage is not None:
-                    await self._restore(damage, held)
+                    await self._restore(found, damage, held)
                 raise
             if decision == "current":
                 await self._renew_evidence(found, release)
@@ -243,11 +243,12 @@ class _Update:
         every = (release.manifest, release.full, *release.deltas.values(), *filter(None, [release.proof]))
         self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
-    async def _restore(self, damage: str, held: HeldError) -> None:
+    async def _restore(self, found: TrustedSet, damage: str, held: HeldError) -> None:
         """Installs the damaged release anew while the newer one is not for this endpoint yet, from its own signed evidence.
 
         Raises:
             DamagedError: there is no good evidence of it.
+            EvidenceError: the policy in force now does not accept what is kept of the public log.
         """
         assert self.old is not None
         number, pinned = trusted.pinned(self.directory, self.config, self.limits)
@@ -273,6 +274,7 @@ class _Update:
                 f"{damage}; release {self.old.release} cannot be repaired ({why}), and {held.what}",
                 todo="ask the publisher; a newer release repairs it as soon as the rollout gets here",
             ) from held
+        self._log().check_kept(found.root, release, evidence)
         self._want(release)
         await self._install(release, evidence, damage)
         held.what += f"; release {release.release} was damaged ({damage}) and is repaired"
@@ -426,6 +428,8 @@ class _Update:
         statement = trusted.statement_of(self.directory, self.old.name, release, self.limits)
         if statement is None or not self._log().still_rebuilt(found.root, release, statement):
             statement = await self._statement(found, release)
+        else:  # the root may carry another policy by now, the customer may have set one, the role may say other things of it
+            self._log().check_kept(found.root, release, statement)
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
         kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
         files |= {APPLIED: kept[APPLIED]} if APPLIED in kept else {}

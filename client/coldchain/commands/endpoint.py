@@ -11,8 +11,16 @@ from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.commands import packs
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
-from coldchain.errors import ColdchainError, DamagedError, MalformedError, NotInstalledError, StaleError, UsageError
-from coldchain.evidence import effective_policy
+from coldchain.errors import (
+    ColdchainError,
+    DamagedError,
+    EvidenceError,
+    MalformedError,
+    NotInstalledError,
+    StaleError,
+    UsageError,
+)
+from coldchain.evidence import DO_NOT, effective_policy
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
@@ -36,7 +44,11 @@ def add(command: Add) -> None:
     )
     init.add_argument("--fingerprint", metavar="HEX", help="SHA-256 that FILE must have")
     init.add_argument("--region", required=True, help="e.g. us")
-    init.add_argument("--policy", metavar="FILE", help="your own log policy, in place of the one that the root carries")
+    init.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="your own log policy, in place of the one that the root carries (the word root: the root's)",
+    )
     init.add_argument("--channel", default="stable", help="stable (default) or early")
     init.add_argument("--product", default="coldchain", help=argparse.SUPPRESS)
     init.add_argument(
@@ -82,7 +94,7 @@ def _init(options: argparse.Namespace) -> Found:
             f"{options.root} has the fingerprint {fingerprint}, not the one you gave",
             todo="do not use this file; get root.json and its fingerprint over two different ways",
         )
-    own = own_policy(options.policy) if options.policy else None
+    own = own_policy(options.policy) if options.policy not in (None, ROOT_POLICY) else None
     directory.make()
     with directory.locked():
         directory.sweep()
@@ -90,9 +102,11 @@ def _init(options: argparse.Namespace) -> Found:
             policy = effective_policy(pinned_root(data), own)
         except DamagedError as error:
             raise UsageError(f"{options.root} is not a good root: {error.what}", todo="get it again") from error
-        named = public_log.keep_policy(directory, own) if own is not None else ROOT_POLICY
+        named = hashlib.sha256(own).hexdigest() if own is not None else ROOT_POLICY
         config = Config(product, region, channel, fingerprint, urls(options.url), named)
-        _check_same(directory, config)
+        _check_same(directory, config, options.policy is not None)
+        if own is not None:
+            public_log.keep_policy(directory, own)
         root = trusted.pin(directory, data)
         directory.write_config(config)
     text = (
@@ -111,18 +125,31 @@ def _policy_words(policy: Policy) -> str:
     return f"{logs}; {f'a quorum of {len(names)} witnesses' if names else 'no witness is asked for'}"
 
 
-def _check_same(directory: ClientDirectory, config: Config) -> None:
-    """A directory that holds a set goes on to follow what it followed; new URLs and a new root are in order."""
+def _check_same(directory: ClientDirectory, config: Config, policy_said: bool) -> None:
+    """A directory that holds a set goes on to follow what it followed; new URLs and a new root are in order.
+
+    The customer's own log policy is never given up in passing: whoever means that says so.
+    """
     try:
         old = directory.config()
-    except (NotInstalledError, DamagedError):
+    except NotInstalledError:
         return
-    followed = (old.product, old.region, old.channel)
-    if followed != (config.product, config.region, config.channel) and directory.current.is_symlink():
+    except DamagedError:
+        own = (directory.path / public_log.POLICY).exists()
+    else:
+        followed = (old.product, old.region, old.channel)
+        if followed != (config.product, config.region, config.channel) and directory.current.is_symlink():
+            raise UsageError(
+                f"{directory.path} follows {' '.join(followed)} and holds a set of it",
+                kept="nothing was changed",
+                todo="use another directory",
+            )
+        own = old.policy not in ("", ROOT_POLICY)
+    if own and not policy_said:
         raise UsageError(
-            f"{directory.path} follows {' '.join(followed)} and holds a set of it",
+            f"{directory.path} judges by a log policy of your own, and without --policy it would take the root's",
             kept="nothing was changed",
-            todo="use another directory",
+            todo=f"give --policy {directory.path / public_log.POLICY} to keep it, or --policy {ROOT_POLICY} for the root's",
         )
 
 
@@ -178,6 +205,7 @@ def _status(options: argparse.Namespace) -> Found:
             f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
             f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
             f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
+            *found.log.lines(found.now),
             f"engines load {directory.current}",
         ]
     )
@@ -193,6 +221,18 @@ def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError |
     if found.stale:
         what = f"the metadata expired: {time_words(found.good_until)}"
         return StaleError(what, kept=kept, todo=f"run `coldchain update {directory.path}`; is the clock right?")
+    if found.log.problem:
+        return EvidenceError(
+            found.log.problem,
+            kept=kept,
+            todo=f"run `coldchain update {directory.path} --repair`, which gets its evidence anew; if that is refused too, {DO_NOT}",
+        )
+    if found.log.fork:
+        return EvidenceError(
+            "the log has told two different stories",
+            kept=kept,
+            todo=f"publish {directory.metadata / public_log.FORK}, which proves it; remove the file when that is settled",
+        )
     return None
 
 

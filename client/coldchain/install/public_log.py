@@ -3,8 +3,13 @@
 ::
 
     policy                 the customer's own policy file; coldchain.json holds its SHA-256
-    metadata/checkpoint    the newest checkpoint that was believed, with its signatures; every later one must continue it
+    metadata/checkpoint    the largest checkpoint that was believed of the log used last, with its signatures
+    metadata/checkpoint-…  the same of every other log, under 16 digits of its origin's SHA-256
     metadata/fork.txt      two signed checkpoints of which neither continues the other, if that ever came: proof against the log
+
+Every later checkpoint of a log must continue the one kept of it, also after another log of the policy was used in between: else
+whoever runs two logs could go to the other one and come back with a new story. Pinning another root forgets none of this, since
+it says nothing about the log; a log whose key the policy no longer lists is no longer known, and what is kept of it is not read.
 
 A checkpoint that is lost or damaged counts as none: the next one is then the first this endpoint sees.
 """
@@ -13,11 +18,12 @@ from __future__ import annotations
 
 import hashlib
 
-from coldchain.errors import ColdchainError, DamagedError, EvidenceError
+from coldchain.errors import ColdchainError, DamagedError, EvidenceError, StorageError
 from coldchain.evidence import effective_policy
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
+from coldchain.install.durable import Folder
 from coldchain.limits import LIMITS, Limits
-from coldchain.tlog.checkpoint import OpenedCheckpoint, open_checkpoint
+from coldchain.tlog.checkpoint import OpenedCheckpoint, open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note
 from coldchain.tlog.policy import Policy
 from coldchain.tuf.metadata import Metadata
@@ -64,24 +70,62 @@ def policy_in_force(
     return effective_policy(root, own, limits)
 
 
-def seen_checkpoint(directory: ClientDirectory, policy: Policy, limits: Limits = LIMITS) -> OpenedCheckpoint | None:
-    """The newest checkpoint believed here, of a log the policy lists; None when there is none (yet)."""
+def is_memory(name: str) -> bool:
+    """Whether a file of ``metadata/`` is what is known of the logs, and not of the roles."""
+    return name in (CHECKPOINT, FORK) or name.startswith(f"{CHECKPOINT}-")
+
+
+def seen_checkpoint(
+    directory: ClientDirectory, policy: Policy, origin: str | None = None, limits: Limits = LIMITS
+) -> OpenedCheckpoint | None:
+    """The largest checkpoint believed here of a log the policy lists; None when there is none (yet).
+
+    Args:
+        directory: the endpoint's.
+        policy: whose logs are known.
+        origin: the log's; None for the one that was used last.
+        limits: bounds.
+    """
     with directory.folder("metadata") as folder:
-        data = folder.read(CHECKPOINT, limits.note_bytes)
+        found = [_opened(folder, CHECKPOINT, policy, limits)]
+        if origin is not None:
+            found.append(_opened(folder, _beside(origin), policy, limits))
+    known = [one for one in found if one is not None and origin in (None, one.checkpoint.origin)]
+    return max(known, key=lambda one: one.checkpoint.size, default=None)
+
+
+def _opened(folder: Folder, name: str, policy: Policy, limits: Limits) -> OpenedCheckpoint | None:
+    data = folder.read(name, limits.note_bytes)
     try:
         return open_checkpoint(parse_note(data, limits), policy.log_keys) if data is not None else None
     except ColdchainError:
         return None
 
 
-def keep_checkpoint(directory: ClientDirectory, note: SignedNote) -> None:
-    """Writes the checkpoint durably. The lock must be held."""
+def _beside(origin: str) -> str:
+    return f"{CHECKPOINT}-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
+
+
+def keep_checkpoint(directory: ClientDirectory, note: SignedNote, limits: Limits = LIMITS) -> None:
+    """Writes the checkpoint durably; one of another log that stood there is moved aside first. The lock must be held."""
     with directory.folder("metadata") as folder:
+        there = folder.read(CHECKPOINT, limits.note_bytes)
+        origin = _origin(there, limits)
+        if there is not None and origin not in (None, parse_checkpoint(note.text).origin):
+            assert origin is not None
+            folder.write(_beside(origin), there)
         folder.write(CHECKPOINT, note.encode())
 
 
+def _origin(data: bytes | None, limits: Limits) -> str | None:
+    try:
+        return parse_checkpoint(parse_note(data, limits).text).origin if data is not None else None
+    except ColdchainError:
+        return None
+
+
 def fork_found(directory: ClientDirectory, one: SignedNote, other: SignedNote, why: str) -> EvidenceError:
-    """Keeps the two signed checkpoints as proof; returns the error that speaks of it."""
+    """Keeps the two signed checkpoints as proof; returns the error that speaks of it, also when the disk has no room for it."""
     proof = b"\n".join(
         [
             b"Two checkpoints signed by one log of which neither continues the other. Each is a signed note.\n",
@@ -89,9 +133,15 @@ def fork_found(directory: ClientDirectory, one: SignedNote, other: SignedNote, w
             other.encode(),
         ]
     )
-    with directory.folder("metadata") as folder:
-        folder.write(FORK, proof)
+    what = f"the log has told two different stories: {why}"
+    try:
+        with directory.folder("metadata") as folder:
+            folder.write(FORK, proof)
+    except StorageError as error:
+        return EvidenceError(
+            f"{what}; the proof of it could not be kept ({error.what})",
+            todo="do not go on; make room and run it again, so that the proof is kept and can be published",
+        )
     return EvidenceError(
-        f"the log has told two different stories: {why}",
-        todo=f"do not go on; publish {directory.metadata / FORK}: it holds both signed checkpoints and proves it",
+        what, todo=f"do not go on; publish {directory.metadata / FORK}: it holds both signed checkpoints and proves it"
     )

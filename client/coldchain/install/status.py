@@ -9,6 +9,7 @@ from coldchain.canonical import Object
 from coldchain.errors import ColdchainError
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.log_status import LogStatus, log_status
 from coldchain.install.state import State
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
@@ -28,6 +29,7 @@ class Status:
         good_until: when the metadata in force expires; None without metadata.
         offered: the newest release known for this region and channel; None when none is known.
         rollout: how far the newest release's rollout is, in words.
+        log: what is known of the public log.
         now: the time this was asked.
     """
 
@@ -39,6 +41,7 @@ class Status:
     good_until: datetime | None
     offered: int | None
     rollout: str
+    log: LogStatus
     now: datetime
 
     @property
@@ -68,6 +71,7 @@ class Status:
             "offered": self.offered,
             "rollout": self.rollout,
             "damage": self.damage,
+            "log": self.log.as_json(),
         }
 
 
@@ -113,5 +117,6 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
         good_until=until,
         offered=offered,
         rollout=rollout,
+        log=log_status(directory, config, version, now, limits),
         now=now,
     )

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from coldchain.errors import ColdchainError, DamagedError, NotInstalledError
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.durable import Folder
+from coldchain.install.public_log import is_memory
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import Metadata, max_bytes
 from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, next_root, pinned_root
@@ -65,6 +66,15 @@ def stored(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) 
     except DamagedError:
         out["root.json"] = _newest_root(directory, config, limits)
     return out
+
+
+def newest_root(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) -> Metadata:
+    """The newest root that was accepted here.
+
+    Raises:
+        DamagedError: neither it nor the pinned one is there.
+    """
+    return pinned_root(stored(directory, config, limits)["root.json"], limits)
 
 
 def _newest_root(directory: ClientDirectory, config: Config, limits: Limits) -> bytes:
@@ -133,7 +143,8 @@ def known_good_until(directory: ClientDirectory, config: Config, limits: Limits 
 def pin(directory: ClientDirectory, data: bytes, limits: Limits = LIMITS) -> Metadata:
     """Makes ``data`` the root everything hangs on. The lock must be held.
 
-    Pinning the same root again changes nothing; another one forgets all metadata, so the next update starts from it.
+    Pinning the same root again changes nothing; another one forgets all metadata, so the next update starts from it. What is known
+    of the public log stays: whoever has the directory set up anew must not thereby forget which story the log told.
 
     Raises:
         DamagedError: it is not a root signed by its own keys.
@@ -143,7 +154,7 @@ def pin(directory: ClientDirectory, data: bytes, limits: Limits = LIMITS) -> Met
     with directory.folder("metadata") as metadata, metadata.folder("roots") as roots:
         if first != [root.version] or roots.read(f"{root.version}.root.json", limits.root_bytes) != data:
             for name in metadata.names():
-                if name != roots.path.name:
+                if name != roots.path.name and not is_memory(name):
                     metadata.remove(name)
             for number in root_numbers(directory):
                 roots.remove(f"{number}.root.json")

@@ -53,6 +53,7 @@ from coldchain.tlog.vkey import Kind, NoteKey, parse_vkey
 MOST_WORDS: Final = 1000  # of a message: groups of groups would repeat each other's members
 NONE: Final = "none"
 EXTENSION: Final = "coldchain:"
+NOT_YET: Final = "it signed at a time this machine's clock has not reached"
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BLANKS = re.compile(r"[ \t]+")
@@ -95,7 +96,7 @@ class Witness:
         if self.until and cosigned >= _midnight(self.until):
             return f"it signed when its days were over, on or after {self.until}"
         if cosigned > now.timestamp() + ahead:
-            return "it signed at a time this machine's clock has not reached"
+            return NOT_YET
         return ""
 
 
@@ -202,7 +203,13 @@ class Policy:
         """
         verdict = self.evaluate(cosigned, now, limits)
         if not verdict.satisfied:
-            raise EvidenceError(f"log policy: no quorum of witnesses: {verdict.lacking}")
+            late = any(reason == NOT_YET for reason in verdict.uncounted.values())
+            raise EvidenceError(
+                f"log policy: no quorum of witnesses: {verdict.lacking}",
+                todo="compare this machine's clock with another one; if it is right, a witness's is not"
+                if late
+                else "",
+            )
         return verdict
 
     def encode(self) -> bytes:

@@ -20,6 +20,7 @@ does raises: each gets an :class:`Answer` with a cosignature or the reason in wo
     429, 503                        too busy: a refusal; ask again later
     200 with lines of other keys    those are left out (a new key beside the old one)
     200 without a good line of its key, on another checkpoint, or empty: a refusal
+    200 at a time hours from ours   a refusal: it would count here, and not on an endpoint whose clock is a little slower
     redirects, encoded bodies, bodies without end, answers that drip: refused at the bound or the deadline
 
 A size in a 409 is only a claim: it selects where a proof starts and proves nothing. What :func:`held` returns is proved by the
@@ -74,11 +75,14 @@ class Bounds:
         connect_seconds: for a connection.
         seconds: for all that it is asked at a time, both tries included.
         answer_bytes: of a body.
+        clock_seconds: how far the time it signs may be from ours. Endpoints allow a day ahead of *their* clocks
+            (``limits.cosignature_ahead_seconds``), and theirs differ from ours.
     """
 
     connect_seconds: float = 10.0
     seconds: float = 20.0
     answer_bytes: int = 64 * 1024
+    clock_seconds: int = 6 * 3600
 
 
 BOUNDS: Final = Bounds()
@@ -192,7 +196,8 @@ async def collect(
     """
     if now.tzinfo is None:
         raise InternalError("a time without a time zone")
-    answers = await submit(note, policy, prove, sizes, bounds=bounds, limits=limits)
+    asked = await submit(note, policy, prove, sizes, bounds=bounds, limits=limits)
+    answers = {name: _in_time(answer, now, bounds) for name, answer in asked.items()}
     new = [answer.signature for answer in answers.values() if answer.signature is not None]
     replaced = {(one.name, one.key_id) for one in new}
     kept = [one for one in note.signatures if (one.name, one.key_id) not in replaced]
@@ -201,6 +206,16 @@ async def collect(
     opened = open_checkpoint(cosigned, policy.log_keys, by_key)
     times = {by_key[key].name: time for key, time in opened.opened.signed.items() if time is not None}
     return Cosigned(cosigned, policy.evaluate(times, now, limits), answers)
+
+
+def _in_time(answer: Answer, now: datetime, bounds: Bounds) -> Answer:
+    """Without the cosignature, if it speaks of a time that is far from ours."""
+    if answer.time is None or abs(answer.time - now.timestamp()) <= bounds.clock_seconds:
+        return answer
+    hours = abs(answer.time - int(now.timestamp())) // 3600
+    side = "ahead of" if answer.time > now.timestamp() else "behind"
+    problem = f"it cosigned, but its clock is {hours:,} hours {side} the one here; one of them is wrong"
+    return replace(answer, signature=None, time=None, problem=problem)
 
 
 async def submit(

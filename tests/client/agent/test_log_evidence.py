@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,16 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.errors import DamagedError, EvidenceError
-from coldchain.install import public_log
+from coldchain.errors import DamagedError, EvidenceError, HeldError, StorageError
+from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
+from coldchain.install.durable import Folder
 from coldchain.limits import LIMITS
+from coldchain.tlog.checkpoint import Checkpoint
+from coldchain.tlog.merkle import leaf_hash, node_hash
+from coldchain.tlog.note import SignedNote
+from coldchain.tlog.proof import OfflineProof, parse_proof
 from coldchain.verify import PROOF
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, run, serving
 from tests.client.agent.world import contents
@@ -303,3 +309,326 @@ async def test_the_evidence_is_checked_again_offline(publisher: Publisher, endpo
         assert [check.name for check in found.checks if not check.ok] == ["public log"]
         proof.write_bytes(good)
     assert audit(endpoint, datetime.now(UTC)).error is None
+
+
+# Attacks on what an endpoint remembers and on the ways around a check
+
+
+def set_policy(directory: ClientDirectory, text: str) -> None:
+    with directory.locked():
+        named = public_log.keep_policy(directory, text.encode())
+        directory.write_config(replace(directory.config(), policy=named))
+
+
+async def test_going_to_another_log_and_back_does_not_make_a_log_forget_its_story(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """The policy lists two logs; whoever runs both could otherwise use one to wash the other."""
+    first, other = log_of(publisher), MemoryLog("log.example/other")
+    set_policy(endpoint, first.policy.replace("witness w0", f"log {other.key.public.vkey}\nwitness w0"))
+    publisher.log = other
+    publisher.publish(2, SECOND)
+    assert await update(publisher, endpoint) == 2
+    kept = {one.name: one.read_bytes() for one in endpoint.metadata.glob("checkpoint*")}
+    assert len(kept) == 2
+    assert kept["checkpoint"] == other.note(at=publisher.now).encode()
+
+    publisher.log = None
+    publisher.publish(3, THIRD)
+    manifest = publisher.files[publisher.target("manifest.json")]
+    for entries in ([manifest], [b"special", manifest], [b"special", b"more", b"and more", manifest]):
+        fork = MemoryLog()
+        fork.append(*entries)
+        publisher.files.update({f"log/{path}": data for path, data in fork.files.items()})
+        resign(publisher, fork.proof(len(entries) - 1, at=publisher.now))
+        await refused(publisher, endpoint, "two different stories")
+        assert first.note(at=publisher.now).encode() in (endpoint.metadata / "fork.txt").read_bytes()
+    assert {one.name: one.read_bytes() for one in endpoint.metadata.glob("checkpoint*")} == kept
+
+    # the truth is not in the way of itself: the first log's honest growth is applied, and so is the other's after it
+    for number, log in ((3, first), (4, other), (5, first)):
+        publisher.log = None
+        if number > 3:
+            publisher.publish(number, RELEASES[number % 3])
+        manifest = publisher.files[publisher.target("manifest.json")]
+        proof = log.proof(log.append(manifest), at=publisher.now)
+        publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+        resign(publisher, proof)
+        assert await update(publisher, endpoint) == number
+
+
+async def test_pinning_another_root_forgets_no_story(publisher: Publisher, endpoint: ClientDirectory) -> None:
+    kept = (endpoint.metadata / "checkpoint").read_bytes()
+    (endpoint.metadata / "fork.txt").write_bytes(b"proof")
+    publisher.repository.publish_root()
+    newer = publisher.files["metadata/2.root.json"]
+    with endpoint.locked():
+        trusted.pin(endpoint, newer)
+        endpoint.write_config(replace(endpoint.config(), root=digest(newer)))
+    assert not (endpoint.metadata / "timestamp.json").exists()
+    assert (endpoint.metadata / "checkpoint").read_bytes() == kept
+    assert (endpoint.metadata / "fork.txt").read_bytes() == b"proof"
+    fork = MemoryLog()
+    publisher.log = None
+    publisher.publish(2, SECOND)
+    fork.append(b"special", publisher.files[publisher.target("manifest.json")])
+    publisher.files.update({f"log/{path}": data for path, data in fork.files.items()})
+    resign(publisher, fork.proof(1, at=publisher.now))
+    await refused(publisher, endpoint, "two different stories")
+
+
+@pytest.mark.parametrize("by", ["customer", "root"])
+async def test_the_installed_release_is_judged_by_the_policy_in_force_now(
+    publisher: Publisher, endpoint: ClientDirectory, by: str
+) -> None:
+    """``current`` is not said of a release whose evidence the policy no longer accepts: say, a witness's key was stolen."""
+    log = log_of(publisher)
+    ninth = MemoryLog(witnesses=("wit.example/nine",)).keys[0]
+    strict = log.policy.replace(
+        "quorum all-of-us", f"witness w9 {ninth.public.vkey}\ngroup both all all-of-us w9\nquorum both"
+    )
+    if by == "customer":
+        set_policy(endpoint, strict)
+    else:
+        publisher.repository.root["coldchain"]["log_policy"] = strict.splitlines()
+        publisher.repository.publish_root()
+        publisher.repository.publish()
+    for _ in range(2):  # once in the full workflow, once after the quick check
+        await refused(publisher, endpoint, "no quorum of witnesses: both: 1 of 2 needed .w9: no cosignature")
+    # a proof that the new witness has cosigned too, under a role that is signed anew, makes it good again
+    log.keys.append(ninth)
+    resign(publisher, log.proof(0, at=publisher.now))
+    assert await update(publisher, endpoint) == 1
+    assert audit(endpoint, datetime.now(UTC)).error is None
+
+
+async def test_a_damaged_release_is_not_made_anew_without_its_evidence(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """A newer release is held, so the installed one is mended; but not against the policy in force."""
+    publisher.publish(2, SECOND, held=True)
+    damaged = next(endpoint.current.glob("daily.hsb"))
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"")
+    good = endpoint.config().policy
+    set_policy(endpoint, log_of(publisher).policy.replace("log.example/test", "log.example/else"))
+    await refused(publisher, endpoint, "the log policy is not in order|is not a log that is known here")
+    with endpoint.locked():
+        endpoint.write_config(replace(endpoint.config(), policy=good))
+    with pytest.raises(HeldError, match="is repaired"):
+        await update(publisher, endpoint)
+    assert contents(endpoint) == FIRST
+
+
+async def test_a_fork_is_told_also_when_the_disk_has_no_room_for_the_proof(
+    publisher: Publisher, endpoint: ClientDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.log = None
+    publisher.publish(2, SECOND)
+    fork = MemoryLog()
+    fork.append(publisher.files[publisher.target("manifest.json")])
+    resign(publisher, fork.proof(0, at=publisher.now))
+    write = Folder.write
+
+    def full(folder: Folder, name: str, data: bytes) -> None:
+        if name == public_log.FORK:
+            raise StorageError("fork.txt: No space left on device")
+        write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write", full)
+    error = await refused(publisher, endpoint, "two different stories.*could not be kept .fork.txt: No space")
+    assert "make room" in error.todo
+
+
+async def test_a_clock_that_is_ten_years_slow_is_what_a_person_is_told_about(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    publisher.publish(2, SECOND)
+    publisher.write(Path(endpoint.config().urls[0]))
+    slow = publisher.now - timedelta(days=3650)
+    with pytest.raises(EvidenceError, match="clock has not reached") as found:
+        await run(endpoint, now=lambda: slow)
+    assert "compare this machine's clock" in found.value.todo
+    assert contents(endpoint) == FIRST
+    assert await update(publisher, endpoint) == 2
+
+
+async def test_what_stands_in_the_chain_and_is_no_manifest_is_a_matter_of_evidence(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """A logged manifest names rubbish as the one before it, and the rubbish is really there."""
+    rubbish = b'{"format":"nothing"}'
+    publisher.files[f"manifests/{digest(rubbish)}.json"] = rubbish
+    publisher.previous = digest(rubbish)
+    publisher.publish(4, SECOND)
+    await refused(publisher, endpoint, "the chain of manifests", grown=True)
+    publisher.previous = None
+    assert contents(endpoint) == FIRST
+
+
+async def test_releases_that_were_logged_and_given_up_are_links_of_the_chain(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Whoever holds a region's threshold can publish one (it is public, so nobody is singled out); the honest one after it fits."""
+    publisher.publish(2, SECOND)
+    assert await update(publisher, endpoint) == 2
+    for number in (3, 4):  # logged, and never seen by this endpoint
+        publisher.publish(number, RELEASES[number % 3])
+    publisher.publish(5, SECOND)
+    assert await update(publisher, endpoint) == 5
+
+
+async def test_a_statement_about_anything_else_is_refused(publisher: Publisher, endpoint: ClientDirectory) -> None:
+    """Logged and cosigned like any other, and signed by the region: but it speaks of another product, channel, number, bundle."""
+    publisher.publish(2, SECOND)
+    log = log_of(publisher)
+    good = publisher.files[publisher.target("manifest.json")]
+    bundle = publisher.releases["us"][2].digest.encode()
+    other = [
+        good.replace(b'"product":"coldchain"', b'"product":"coldstore"'),
+        good.replace(b'"channel":"stable"', b'"channel":"early"'),
+        good.replace(b'"release":2', b'"release":3'),
+        good.replace(bundle, bundle[::-1]),
+        good.replace(b'"us":', b'"eu":'),
+        good.replace(b'"us":', b'"zz":'),
+        good.replace(b'"release":2', b'"release":2 '),
+    ]
+    assert good not in other
+    for bad in other:
+        proof = log.proof(log.append(bad), at=publisher.now)
+        publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+        resign(publisher, proof, bad)
+        await refused(publisher, endpoint)
+    publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+    resign(publisher, log.proof(1, at=publisher.now), good)
+    assert await update(publisher, endpoint) == 2
+
+
+async def test_another_file_than_the_logged_one_is_refused_though_it_would_give_the_same_bundle(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """Whoever holds a region's threshold could hand one endpoint a file that is made for its decoder."""
+    fresh = publisher.client(tmp_path / "fresh", str(tmp_path / "tree"))
+    log, document = log_of(publisher), publisher.repository.documents["us"]
+    manifest = publisher.files[publisher.target("manifest.json")]
+    info = document["targets"]["us/stable/full.ccd"]
+    named = (
+        b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"], info["hashes"]["sha256"].encode()),
+        b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"] + 1, info["hashes"]["sha256"].encode()),
+        b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"], b"ab" * 32),
+    )
+    at = manifest.index(b'"policy":', manifest.index(b'"us":'))
+    for full in reversed(named):
+        stated = manifest[:at] + full + manifest[at:]
+        proof = log.proof(log.append(stated), at=publisher.now)
+        publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+        resign(publisher, proof, stated)
+        publisher.write(tmp_path / "tree")
+        if full is not named[0]:
+            with pytest.raises(EvidenceError, match="names the full bundle's file"):
+                await run(fresh)
+            assert contents(fresh) == {}
+    assert (await run(fresh)).release == 1
+
+
+async def test_a_tree_of_a_size_beyond_belief_costs_a_few_requests(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Log and witnesses lie together; the proof is good, since whoever makes up 62 hashes can make up their root."""
+    publisher.publish(2, SECOND)
+    log, manifest = log_of(publisher), publisher.files[publisher.target("manifest.json")]
+    honest = publisher.files[publisher.target(PROOF)]
+    path = [hashlib.sha256(bytes([n])).digest() for n in range(63)]
+    for size in (2**63 - 1, 2**62, 2**40 + 1, 1000):
+        index, root, hashes = 0, leaf_hash(manifest), path[: (size - 1).bit_length()]
+        for sibling in hashes:
+            root = node_hash(root, sibling)
+        text = Checkpoint(log.origin, size, root).text
+        at = int(publisher.now.timestamp())
+        note = SignedNote(text, (log.key.sign(text), *(key.sign(text, at) for key in log.keys)))
+        resign(publisher, OfflineProof(index, tuple(hashes), note).encode())
+        for tiles in (lambda _: None, lambda width: b"x" * 32 * width):
+
+            async def anything(request: web.Request, tiles: Callable[[int], bytes | None] = tiles) -> web.Response:
+                edge.log.append((request.path.lstrip("/"), {}))  # noqa: B023  this round's
+                asked = request.path.removeprefix("/log/")
+                if (
+                    asked == request.path
+                    or (body := tiles(int(asked.rpartition(".p/")[2]) if ".p/" in asked else 256)) is None
+                ):
+                    data = publisher.files.get(request.path.lstrip("/"))
+                    return web.Response(body=data) if data is not None else web.Response(status=404)
+                return web.Response(body=body)
+
+            edge = Edge(publisher.files)
+            edge.handle = anything  # type: ignore[method-assign]
+            before, seen = contents(endpoint), (endpoint.metadata / "checkpoint").read_bytes()
+            async with serving(edge) as url:
+                with pytest.raises(EvidenceError) as found:
+                    await run(endpoint, url)
+            assert found.value.exit_code == 16
+            assert contents(endpoint) == before
+            assert (endpoint.metadata / "checkpoint").read_bytes() == seen
+            assert not (endpoint.metadata / "fork.txt").exists()
+            assert len([path for path in edge.paths if path.startswith("log/")]) <= 24
+    resign(publisher, honest)
+    assert await update(publisher, endpoint) == 2
+
+
+async def test_a_checkpoint_that_says_more_is_understood_and_is_no_other_story(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Extension lines are signed too; the tree is the same."""
+    publisher.publish(2, SECOND)
+    log = log_of(publisher)
+    proof = parse_proof(log.proof(1, at=publisher.now))
+    head = replace(log.head, extensions=("more", "and more"))
+    at = int(publisher.now.timestamp())
+    note = SignedNote(head.text, (log.key.sign(head.text), *(key.sign(head.text, at) for key in log.keys)))
+    resign(publisher, replace(proof, checkpoint=note).encode())
+    assert await update(publisher, endpoint) == 2
+    # the cosignatures of the plain text do not count for the longer one
+    resign(publisher, replace(proof, checkpoint=replace(note, text=log.head.text)).encode())
+    with pytest.raises(EvidenceError):
+        await update(publisher, endpoint)
+    publisher.publish(3, THIRD)
+    assert await update(publisher, endpoint) == 3
+
+
+async def test_a_tile_that_is_withheld_is_said_and_the_next_source_has_it(
+    publisher: Publisher, endpoint: ClientDirectory, tmp_path: Path
+) -> None:
+    publisher.publish(2, SECOND)
+    good = publisher.write(tmp_path / "good")
+    edge = Edge({path: data for path, data in publisher.files.items() if "/tile/" not in path})
+    async with serving(edge) as url:
+        with pytest.raises(EvidenceError, match=r"tile/0/000\.p/2 is not there") as found:
+            await run(endpoint, url)
+        assert "try again later" in found.value.todo
+        assert contents(endpoint) == FIRST
+        assert (await run(endpoint, url, str(good))).release == 2
+
+
+async def test_rubbish_in_any_file_an_endpoint_keeps_of_its_own_does_not_stand_in_the_way(
+    publisher: Publisher, endpoint: ClientDirectory, tmp_path: Path
+) -> None:
+    publisher.publish(2, SECOND)
+    tree = publisher.write(tmp_path / "tree")
+    (endpoint.metadata / "fork.txt").write_bytes(b"a fork")
+    kept = [one for one in endpoint.metadata.iterdir() if one.is_file()] + [endpoint.path / "state.json"]
+    assert {"checkpoint", "us.json", "timestamp.json", "state.json"} <= {one.name for one in kept}
+    for number, one in enumerate(kept):
+        for how in (b"", b"rubbish", b"{}", b"\xff" * 1000, "gone", "link"):
+            copy = tmp_path / f"copy-{number}"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(endpoint.path, copy, symlinks=True)
+            file = copy / one.relative_to(endpoint.path)
+            file.unlink()
+            if isinstance(how, bytes):
+                file.write_bytes(how)
+            elif how == "link":
+                file.symlink_to("/etc/passwd")
+            done = await run(ClientDirectory(copy), str(tree))
+            assert done.release == 2, (one.name, how)
+            assert contents(ClientDirectory(copy)) == SECOND
+            assert audit(ClientDirectory(copy), datetime.now(UTC)).error is None

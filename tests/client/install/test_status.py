@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from coldchain.install.directory import ClientDirectory
 from coldchain.install.status import Status, status
 from tests.client.agent.publisher import FIRST, SECOND
 from tests.client.install.endpoint import Endpoint, installed_endpoint, snapshot
+from tests.client.tlog.memory_log import MemoryLog
 
 
 def look(endpoint: Endpoint, **later: float) -> Status:
@@ -115,3 +117,57 @@ def test_damaged_links(tmp_path: Path) -> None:
         look(endpoint)
     with pytest.raises(ColdchainError):
         endpoint.update()
+
+
+def test_the_age_of_the_logs_evidence(tmp_path: Path) -> None:
+    endpoint = installed_endpoint(tmp_path, log=MemoryLog())
+    at = endpoint.publisher.now
+    for later, words in (
+        ({"minutes": 59}, "less than an hour before now"),
+        ({"hours": 1}, "1 hour before now"),
+        ({"hours": 47}, "47 hours before now"),
+        ({"days": 2}, "2 days before now"),
+        ({"days": 3653}, "3,653 days before now"),
+        ({"hours": -2}, "2 hours AFTER now"),
+    ):
+        found = look(endpoint, **later)
+        assert (found.log.index, found.log.size, found.log.cosigned, found.log.problem) == (0, 1, at, "")
+        assert f"({words})" in found.log.lines(found.now)[1]
+    found = look(endpoint, days=-2)
+    assert "clock has not reached" in found.log.problem
+    assert found.log.lines(found.now)[1] == "vouched for  by no witness"
+
+
+def test_an_endpoint_that_asks_for_no_evidence_says_so(tmp_path: Path) -> None:
+    found = look(installed_endpoint(tmp_path))
+    assert not found.log.asked
+    assert found.log.lines(found.now)[0] == "public log   NOT CHECKED: this endpoint asks for no evidence"
+
+
+def test_without_a_release_or_without_good_evidence_of_it(tmp_path: Path) -> None:
+    endpoint = Endpoint.at(tmp_path, log=MemoryLog())
+    found = look(endpoint)
+    assert found.log.lines(found.now)[0] == "public log   nothing is known yet"
+    endpoint.publish(1, FIRST)
+    endpoint.update()
+    (link,) = [one for one in endpoint.directory.signed.iterdir() if one.is_symlink()]
+    kept = {one.name: one.read_bytes() for one in link.iterdir()}
+    manifest = kept["manifest.json"]
+    altered: dict[str, list[tuple[str, bytes | None]]] = {
+        "without its manifest or its proof": [("manifest.json", None), ("manifest.tlog-proof", None)],
+        "another bundle": [("manifest.json", manifest.replace(b'"us":', b'"uz":'))],
+        "another release": [("manifest.json", manifest.replace(b'"release":1', b'"release":2'))],
+    }
+    for words, changes in altered.items():
+        for name, data in changes:
+            (link / name).unlink()
+            if data is not None:
+                (link / name).write_bytes(data)
+            assert words in look(endpoint).log.problem
+            (link / name).write_bytes(kept[name])
+    assert look(endpoint).log.problem == ""
+    # whatever is wrong with the policy is said, and everything else as before
+    endpoint.directory.write_config(replace(endpoint.directory.config(), policy="ab" * 32))
+    found = look(endpoint)
+    assert "is missing or changed" in found.log.problem
+    assert found.release == 1

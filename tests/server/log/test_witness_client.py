@@ -423,6 +423,26 @@ async def test_no_proof_is_sent_where_none_belongs(size: int, old: int) -> None:
     assert (question.old, question.proof) == (old, ())
 
 
+async def test_a_cosignature_of_another_time_is_left_out() -> None:
+    """An hour matters to nobody. What is a day ahead would count here and be refused by every endpoint with a slower clock."""
+    hour = 3600
+    for off in (0, -hour, hour, -6 * hour, 6 * hour, -6 * hour - 1, 6 * hour + 1, 24 * hour, 10**10, 1 - SIGNED_AT):
+        line = ONE.sign(TEXT, SIGNED_AT + off).line.encode()
+        good = witness(200)
+        async with odd(http(200, line)) as one, odd(http(200, good.sign(TEXT).line.encode())) as fine:
+            found = await ask(policy({"one": (ONE.vkey, one.url), "good": (good.vkey, fine.url)}))
+        close = abs(off) <= 6 * hour
+        assert found.verdict.satisfied is close, off
+        assert (line in found.note.encode()) is close
+        assert found.sizes["one"] == SIZE
+        if not close:
+            side = "ahead of" if off > 0 else "behind"
+            with pytest.raises(
+                EvidenceError, match=rf"one: it cosigned, but its clock is [0-9,]+ hours {side} the one"
+            ):
+                found.require()
+
+
 async def test_two_tries_and_no_third() -> None:
     one, cosigned = await ask_odd(*(http(409, b"%d\n" % size) for size in range(5, 15)))
     assert len(one.asked) == 2
