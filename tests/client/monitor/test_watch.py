@@ -289,7 +289,7 @@ async def test_a_logged_release_offered_without_evidence_or_as_another_file(worl
     await world.offer("us", newest, full=file, proof=proof)
     report = await world.run(acknowledge=True)
     assert kinds(report) == ["evidence"]
-    assert "another file" in report.alerts[0].what
+    assert "the manifest names the full bundle's file" in report.alerts[0].what
     await world.offer("us", newest, proof=proof.replace(b"\nindex 1\n", b"\nindex 0\n"))
     assert kinds(await world.run(acknowledge=True)) == ["evidence"]
 
