@@ -37,6 +37,7 @@ from coldchain.errors import (
 )
 from coldchain.evidence import check_evidence, effective_policy, refused
 from coldchain.limits import LIMITS, Limits
+from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import Node
 from coldchain.tlog.tiles import TileReader
@@ -193,6 +194,12 @@ class _Run:
         self.found.add("public log", good.words())
         if good.verified.newest is not None:
             self.found.newest_cosignature = datetime.fromtimestamp(good.verified.newest, UTC)
+        if policy.rebuilds:
+            self.step = "rebuilt"
+            self.found.add(
+                "rebuilt",
+                check_rebuilders(policy, good.manifest, self.region, self.pack.attestations, self.limits).words(),
+            )
         self.step = "tiles"
         self._tiles(good.verified.checkpoint)
         self.step = "chain"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from coldchain.agent.sources import Sources
 from coldchain.agent.transport import Progress, Source, Traffic, open_sources
+from coldchain.attestation import file_name, published_path
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.bundle.pack import encode_head
 from coldchain.canonical import Object
@@ -34,13 +35,15 @@ from coldchain.evidence import check_evidence, effective_policy, refused
 from coldchain.install import durable
 from coldchain.install.directory import ClientDirectory
 from coldchain.limits import LIMITS, Limits
+from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import Node, consistency_ranges, leaf_hash
+from coldchain.tlog.policy import Policy
 from coldchain.tlog.tiles import WIDTH, Tile, TileReader, tile_at, tiles_needed
 from coldchain.tuf.metadata import Metadata
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
-from coldchain.verify import ROLLOUT_ROLE, Target, region_release, says_who_it_is
+from coldchain.verify import ROLLOUT_ROLE, RegionRelease, Target, region_release, says_who_it_is
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ class _Maker:
         between = chain if wanted.start is None else chain[:-1]
         if wanted.start is None or release.release - wanted.start <= self.limits.chain_walk:
             self.parts += [(f"manifests/{hashlib.sha256(data).hexdigest()}.json", data) for data in between]
+        self.parts += await self._attestations(policy, evidence.manifest, release)
         content = release.best(wanted.start)
         head = encode_head(self.parts, content.url_path, content.length, self.limits)
         part = await self.sources.download(content)
@@ -257,6 +261,27 @@ class _Maker:
                 todo="give the release that the endpoint has with --from, or leave it away for the full bundle",
             )
         return out
+
+    async def _attestations(
+        self, policy: Policy, manifest: Manifest, release: RegionRelease
+    ) -> list[tuple[str, bytes]]:
+        """Of the rebuilders that the policy asks for.
+
+        Raises:
+            EvidenceError: too few have rebuilt the release.
+        """
+        if not policy.rebuilds:
+            return []
+        found: dict[str, bytes] = {}
+        for key in policy.rebuilders.values():
+            path = published_path(release.manifest.sha256, key)
+            data = (await self.source.get(path, self.limits.attestation_bytes)).data
+            if data is not None:
+                found[path] = data
+        files = {path.rpartition("/")[2]: data for path, data in found.items()}
+        counted = check_rebuilders(policy, manifest, self.wanted.region, files, self.limits).counted.values()
+        good = {file_name(one.key) for one in counted}
+        return [(path, data) for path, data in sorted(found.items()) if path.rpartition("/")[2] in good]
 
     async def _tiles(self, head: Checkpoint, leaves: list[bytes]) -> dict[Tile, bytes]:
         """The tiles that connect the trees which end with these leaves with the newest one.

@@ -24,6 +24,7 @@ length`` of the content, which goes to the end of the file. Names are paths of t
     targets/us/stable/<sha256>.manifest.tlog-proof       if the role names one
     log/tile/0/000.p/3 …               tiles for the consistency proof from the source's checkpoint, by level and index
     manifests/<sha256>.json …          of the releases between the source and this one, from the newest down
+    attestations/<sha256>/<key id>.dsse.json …   of the rebuilders that the policy asks for, by key id
     targets/us/stable/<sha256>.from-41.ccd               the content; or …full.ccd
 
 Worked example, the beginning of ``fixtures/golden/42.from-41.pack`` (line breaks for the reader)::
@@ -67,9 +68,23 @@ _TARGET = re.compile(
     r"targets/([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)/([0-9a-f]{64})\.(manifest\.json|manifest\.tlog-proof|full\.ccd|from-[1-9][0-9]{0,14}\.ccd)\Z"
 )
 _MANIFEST = re.compile(r"manifests/[0-9a-f]{64}\.json\Z")
+_ATTESTED = re.compile(r"attestations/[0-9a-f]{64}/[0-9a-f]{64}\.dsse\.json\Z")
 _LOG = "log/"
 
-(_ROOT, _TIMESTAMP, _SNAPSHOT, _TARGETS, _REGION, _ROLLOUT, _STATEMENT, _PROOF, _TILE, _CHAIN, _CONTENT) = range(11)
+(
+    _ROOT,
+    _TIMESTAMP,
+    _SNAPSHOT,
+    _TARGETS,
+    _REGION,
+    _ROLLOUT,
+    _STATEMENT,
+    _PROOF,
+    _TILE,
+    _CHAIN,
+    _ATTESTATION,
+    _CONTENT,
+) = range(12)
 _WORDS: dict[int, str] = {
     _TIMESTAMP: "timestamp",
     _SNAPSHOT: "snapshot",
@@ -80,7 +95,7 @@ _WORDS: dict[int, str] = {
     _CONTENT: "delta or full bundle",
 }
 """The parts of which there is exactly one."""
-_MANY = frozenset({_ROOT, _TILE, _CHAIN})
+_MANY = frozenset({_ROOT, _TILE, _CHAIN, _ATTESTATION})
 _DAMAGED = "copy it again; if it stays so, have it made again"
 
 
@@ -126,6 +141,11 @@ class Pack:
     def chain(self) -> list[bytes]:
         """The manifests of the releases between, from the newest down."""
         return [data for path, data in self.parts.items() if _rank(path) == _CHAIN]
+
+    @property
+    def attestations(self) -> dict[str, bytes]:
+        """The rebuilders' attestations by file name."""
+        return {path.rpartition("/")[2]: data for path, data in self.parts.items() if _rank(path) == _ATTESTATION}
 
 
 def encode_head(parts: Sequence[tuple[str, bytes]], content: str, length: int, limits: Limits = LIMITS) -> bytes:
@@ -259,6 +279,8 @@ def _rank(path: str) -> int:
         return {"manifest.json": _STATEMENT, "manifest.tlog-proof": _PROOF}.get(match[4], _CONTENT)
     if _MANIFEST.match(path):
         return _CHAIN
+    if _ATTESTED.match(path):
+        return _ATTESTATION
     if path.startswith(_LOG) and parse_tile_path(path.removeprefix(_LOG)).level >= 0:
         return _TILE
     raise MalformedError(f"pack: {path[:80]!r} is no part of a pack")
@@ -283,6 +305,9 @@ def _check_order(paths: Sequence[str], content: str, limits: Limits) -> None:
     places = [(tile.level, tile.index) for tile in tiles]
     if places != sorted(set(places)):
         raise MalformedError("pack: its tiles are not in order")
+    attested = [path for path in paths if _rank(path) == _ATTESTATION]
+    if attested != sorted(attested) or len({path.split("/")[1] for path in attested}) > 1:
+        raise MalformedError("pack: its attestations are not in order, or about several manifests")
     targets = [match for path in (*paths, content) if (match := _TARGET.match(path))]
     folders = {(match[1], match[2]) for match in targets}
     regions = {match[2] for path in paths if (match := _METADATA.match(path)) and _rank(path) == _REGION}

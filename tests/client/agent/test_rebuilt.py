@@ -12,13 +12,17 @@ import pytest
 from aiohttp import web
 from nacl.signing import SigningKey
 
+from coldchain.agent.make_pack import Wanted, make_pack
+from coldchain.agent.pack_source import open_pack_file
 from coldchain.attestation import Rebuild, bundles_of, file_name, published_path, sign_statement
 from coldchain.bundle.manifest import Manifest, parse_manifest
+from coldchain.bundle.pack import encode_head, read_pack
 from coldchain.errors import DamagedError, EvidenceError, TransportError
 from coldchain.install import public_log
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.keys import PublicKey
+from coldchain.pack_audit import audit_pack
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, run, serving
 from tests.client.agent.world import contents
 from tests.client.tlog.memory_log import MemoryLog
@@ -237,3 +241,40 @@ async def test_a_manifest_is_the_one_that_the_role_signs(publisher: Publisher) -
     """The attestation's place is by the manifest's digest as published, so one place has one meaning."""
     data = publisher.files[publisher.target("manifest.json")]
     assert manifest_of(publisher).digest == hashlib.sha256(data).hexdigest()
+
+
+async def test_a_pack_brings_the_attestations_over_the_air_gap(publisher: Publisher, tmp_path: Path) -> None:
+    """Made where the network is, with the customer's policy; refused where one was taken out of it."""
+    tree = publisher.folder / "tree"
+    attest(publisher, 0, 2)
+    publisher.write(tree)
+    directory = asking(publisher, tmp_path / "endpoint", 2, [str(tree)])
+    await run(directory)
+    publisher.publish(2, SECOND)
+    policy = (directory.path / "policy").read_bytes()
+    wanted = Wanted("us", start=1, policy=policy)
+    now = datetime.now(UTC)
+    publisher.write(tree)
+    with pytest.raises(EvidenceError, match="alice: no attestation"):
+        await make_pack(str(tree), publisher.repository.pinned, tmp_path / "too-early.pack", wanted, now)
+    attest(publisher, 0, 1)
+    publisher.write(tree)
+    pack = tmp_path / "good.pack"
+    await make_pack(str(tree), publisher.repository.pinned, pack, wanted, now)
+    with open_pack_file(pack) as (file, size):
+        head = read_pack(file, size)
+        assert set(head.attestations) == {file_name(KEYS[0]), file_name(KEYS[1])}
+        found = audit_pack(head, file, publisher.repository.pinned, now, policy=policy)
+        (said,) = [check.detail for check in found.checks if check.name == "rebuilt"]
+        assert said.startswith("bit for bit by alice")
+        content = pack.read_bytes()[head.start :]
+    for left_out in head.attestations:
+        parts = [(path, data) for path, data in head.parts.items() if not path.endswith(left_out)]
+        poorer = tmp_path / f"{left_out[:8]}.pack"
+        poorer.write_bytes(encode_head(parts, head.content, head.length) + content)
+        with pytest.raises(EvidenceError, match="no attestation"):
+            await run(directory, pack=poorer)
+        assert contents(directory) == FIRST
+    assert (await run(directory, pack=pack)).release == 2
+    assert contents(directory) == SECOND
+    assert audit(directory, now).error is None
