@@ -202,6 +202,10 @@ class Fields:
             raise MalformedError(f"{self._what}: {name!r} is not an integer from {least} to {most}")
         return value
 
+    def integer_or_null(self, name: str, *, least: int = 0, most: int = MAX_INTEGER) -> int | None:
+        """An integer within bounds, or null."""
+        return None if self._get(name) is None else self.integer(name, least=least, most=most)
+
     def boolean(self, name: str) -> bool:
         """True or false."""
         value = self._get(name)

@@ -442,7 +442,7 @@ def _check_said(found: ReceiptAudit, fields: Fields, release: RegionRelease) -> 
         return
     shown = Fields(said, "receipt: applied")
     shown.constant("format", APPLIED_FORMAT)
-    source = shown.integer("from", least=1) if said.get("from", 0) is not None else None
+    source = shown.integer_or_null("from", least=1)
     target = release.full if source is None else release.deltas.get(source)
     at = shown.text("at", 32)
     number, path, length, sha256 = (

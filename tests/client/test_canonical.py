@@ -222,6 +222,18 @@ def test_fields_check_presence_type_and_bounds() -> None:
             Fields(other, "file")
 
 
+def test_an_integer_or_null() -> None:
+    fields = Fields({"i": 5, "n": None}, "file")
+    assert fields.integer_or_null("i") == 5
+    assert fields.integer_or_null("n") is None
+    fields.done()
+    for value in (True, "5", -1, 5.0):
+        with pytest.raises(MalformedError):
+            Fields({"i": value}, "file").integer_or_null("i")  # type: ignore[dict-item]
+    with pytest.raises(MalformedError):
+        Fields({}, "file").integer_or_null("i")
+
+
 def test_negative_integers_must_be_asked_for() -> None:
     with pytest.raises(MalformedError):
         Fields({"i": -1}, "file").integer("i")

@@ -286,3 +286,13 @@ def test_how_it_was_applied_survives_new_evidence(world: World) -> None:
     asyncio.run(run(world.directory))
     assert world.receipt("-o", str(world.folder / "again.json")) == 0
     assert check((world.folder / "again.json").read_bytes()).receipt["applied"] == before
+
+
+def test_a_release_that_came_whole_has_a_receipt_too(world: World) -> None:
+    """After a repair, or a first set: no release stands before it."""
+    asyncio.run(run(world.directory, repair=True))
+    assert world.receipt("--sign", str(world.key), "-o", str(world.file)) == 0
+    found = check_receipt(world.file.read_bytes(), datetime.now(UTC))
+    assert found.error is None
+    (said,) = [check.detail for check in found.checks if check.name == "applied"]
+    assert said.startswith("us/stable/full.ccd, as signed")
