@@ -33,7 +33,7 @@ from coldchain_server.feeds.formats.yara import lint_yara
 from coldchain_server.feeds.snapshots import FeedSnapshot, SnapshotFile
 from coldchain_server.storage.content import ContentStore
 
-RULES: Final = "2"
+RULES: Final = "3"
 YARA_EXTENSIONS: Final = frozenset({"yar", "yara"})
 YARA_VERSION: Final = version("yara-x")
 _SHOWN: Final = 8

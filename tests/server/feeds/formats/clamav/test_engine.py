@@ -52,6 +52,7 @@ ARCHIVES = {
     "bad-encrypted": "any other number can match no file",
 }
 PHISHING = {
+    "not-ascii": "host names have no such bytes; only at the end of a pattern does the engine refuse them",
     **NOT_COUNTED,
     "bad-hash": "the engine reads beyond the end of a short hash, and not to the end of a long one",
     "bad-host": "no host has this name",
