@@ -73,7 +73,7 @@ STRICTER: dict[str, dict[str, str]] = {
     **dict.fromkeys(("cdb", "zmd", "rmd"), ARCHIVES),
     **dict.fromkeys(("pdb", "gdb", "wdb"), PHISHING),
     "crb": CERTIFICATES,
-    "ftm": {**NOT_COUNTED, "bad-hex": "no bytes to look for"},
+    "ftm": {**NOT_COUNTED, "bad-hex": "no bytes to look for", "bad-number": "the engine takes no offset for 0"},
     "cfg": {**NOT_COUNTED, "bad-number": "the engine stops reading at the first letter", "field-count": "not read"},
     "pwdb": {
         **NOT_COUNTED,
