@@ -47,7 +47,8 @@ Every error says three things to a person: *what* failed (the message), what was
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 
 class ColdchainError(Exception):
@@ -77,7 +78,7 @@ class ColdchainError(Exception):
             lines.append(f"  next: {self.todo}")
         return "\n".join(lines)
 
-    def as_json(self) -> dict[str, str | int]:
+    def as_json(self) -> dict[str, Any]:
         """The same for ``--json``: error (class name), exit_code, what, kept, next."""
         return {
             "error": type(self).__name__,
@@ -261,10 +262,27 @@ class ServerError(ColdchainError):
 
 
 class LintError(ServerError):
-    """A feed holds lines an engine would refuse or misread."""
+    """A feed holds lines an engine would refuse or misread.
+
+    Args:
+        what: as in every error; a person gets the first findings here.
+        kept: as in every error.
+        todo: as in every error.
+        findings: all of them, for ``--json``.
+    """
 
     exit_code = 61
     word = "feed refused"
+
+    def __init__(
+        self, what: str, *, kept: str = "", todo: str = "", findings: Iterable[Mapping[str, str | int]] = ()
+    ) -> None:
+        super().__init__(what, kept=kept, todo=todo)
+        self.findings = [dict(finding) for finding in findings]
+
+    def as_json(self) -> dict[str, Any]:
+        """As every error's, with the findings where there are any."""
+        return super().as_json() | ({"findings": self.findings} if self.findings else {})
 
 
 class StateError(ServerError):

@@ -106,7 +106,7 @@ class Home:
         """Raises StateError where ``init`` has not been."""
         if not self.exists:
             raise StateError(
-                f"{self.directory.name or '.'} is not an origin's directory",
+                f"{self.directory} is not an origin's directory",
                 todo="coldchain-server init DIR makes one; --home or COLDCHAIN_HOME names it",
             )
 
@@ -130,6 +130,12 @@ class Home:
     def regions(self) -> Regions:
         """The regions, read anew."""
         return load_regions(self._text("regions.toml"))
+
+    def check_channel(self, channel: str) -> None:
+        """Raises StateError for a channel that settings.toml does not name."""
+        channels = self.settings().channels
+        if channel not in channels:
+            raise StateError(f"there is no channel {channel!r}", todo="channels are " + ", ".join(channels))
 
     def draft(self, channel: str, number: int) -> Path:
         """Where the files of a release that is not published yet are."""

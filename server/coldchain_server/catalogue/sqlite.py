@@ -47,7 +47,7 @@ class SqliteCatalogue:
             await asyncio.to_thread(lambda: sqlite3.connect(path).close())
             connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
         except sqlite3.Error as error:
-            raise StorageError(f"the catalogue {path.name} cannot be opened: {error}") from error
+            raise _unopened(path, error) from error
         catalogue = cls(path, connection)
         try:
             for pragma in ("synchronous=FULL", "foreign_keys=ON"):
@@ -55,7 +55,7 @@ class SqliteCatalogue:
             await catalogue._bring_up_to_date()
         except sqlite3.Error as error:
             await connection.close()
-            raise StorageError(f"the catalogue {path.name} cannot be opened: {error}") from error
+            raise _unopened(path, error) from error
         except BaseException:
             await connection.close()  # its thread would keep the process from ending
             raise
@@ -259,6 +259,23 @@ class SqliteCatalogue:
     async def close(self) -> None:
         """See the interface."""
         await self._connection.close()
+
+
+def _unopened(path: Path, error: sqlite3.Error) -> StorageError:
+    """What an operator can do depends on whose fault it is: the user's rights, or the file's state."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    todo = "restore it from a backup; what is published does not depend on it"
+    if code in (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+    ):
+        todo = (
+            "run as the user whom the origin's directory belongs to, and check that its disk is writable and not full"
+        )
+    return StorageError(f"the catalogue {path.name} cannot be opened: {error}", kept="what is published", todo=todo)
 
 
 def _busy(cause: BaseException | None) -> bool:

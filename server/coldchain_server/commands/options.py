@@ -49,6 +49,7 @@ json_option = click.option(
     callback=_wants_json,
     help="Print one JSON object instead of text.",
 )
+number_argument = click.argument("number", type=click.IntRange(1, 2**53 - 1))  # what signed JSON can hold
 channel_option = click.option("--channel", default="stable", show_default=True, help="The channel.")
 
 

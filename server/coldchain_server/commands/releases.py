@@ -16,12 +16,12 @@ from coldchain_server.commands.options import (
     home_option,
     json_option,
     keyring_of,
+    number_argument,
     out,
     run,
     say,
 )
 from coldchain_server.home import Home
-from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve as approve_release
 from coldchain_server.release.build import build as build_release
 from coldchain_server.release.build import discard as discard_release
@@ -86,6 +86,8 @@ def release_build(channel: str, no_pull: bool, no_log: bool, directory: Path, as
 
 
 async def _log(home: Home, channel: str, number: int) -> Logged:
+    from coldchain_server.log.http_witnesses import HttpWitnesses  # aiohttp: a third of what other commands start with
+
     async with home.catalogue() as catalogue:
         keyring, witnesses = keyring_of(home), HttpWitnesses()
         return await log_release(home, catalogue, keyring, witnesses, channel, number, now=now_utc())
@@ -109,7 +111,7 @@ def _log_json(logged: Logged) -> dict[str, Any]:
 
 
 @release.command("log", epilog=example("coldchain-server release log 42"))
-@click.argument("number", type=click.IntRange(min=1))
+@number_argument
 @channel_option
 @home_option
 @json_option
@@ -129,7 +131,7 @@ def release_log(number: int, channel: str, directory: Path, as_json: bool) -> No
 
 
 @release.command("approve", epilog=example("coldchain-server release approve 42 --key approver-1"))
-@click.argument("number", type=click.IntRange(min=1))
+@number_argument
 @channel_option
 @click.option("--key", default="", help="The approver's key; by default one at hand that has not signed.")
 @home_option
@@ -151,7 +153,7 @@ def release_approve(number: int, channel: str, key: str, directory: Path, as_jso
 
 
 @release.command("publish", epilog=example("coldchain-server release publish 42 --share 10"))
-@click.argument("number", type=click.IntRange(min=1))
+@number_argument
 @channel_option
 @click.option(
     "--share", type=click.IntRange(0, 100), default=100, show_default=True, help="Percent of endpoints at first."
@@ -178,7 +180,7 @@ def release_publish(number: int, channel: str, share: int, directory: Path, as_j
 
 
 @release.command("discard", epilog=example("coldchain-server release discard 42"))
-@click.argument("number", type=click.IntRange(min=1))
+@number_argument
 @channel_option
 @home_option
 @json_option
@@ -214,6 +216,8 @@ def release_list(channel: str, directory: Path, as_json: bool) -> None:
             return await catalogue.releases(channel)
 
     found = run(work())
+    if not found:
+        home.check_channel(channel)
     lines = [f"{one.number:6} {one.state:10} {one.changed}  manifest {one.manifest[:16]}" for one in found]
     rows = [
         {"release": one.number, "state": one.state, "created": one.created, "manifest": one.manifest} for one in found
@@ -222,7 +226,7 @@ def release_list(channel: str, directory: Path, as_json: bool) -> None:
 
 
 @release.command("show", epilog=example("coldchain-server release show 42"))
-@click.argument("number", type=click.IntRange(min=1))
+@number_argument
 @channel_option
 @home_option
 @json_option

@@ -143,7 +143,9 @@ def _checked(archive: str, members: Iterator[SourceFile]) -> Iterator[SourceFile
         if any(part.startswith(".") for part in member.path.split("/")):
             continue
         if member.path in seen:
-            raise LintError(f"{archive}: holds {member.path!r} twice")
+            raise LintError(
+                f"{archive}: holds {member.path!r} twice", todo="leave one of the two out and pack it again"
+            )
         seen.add(member.path)
         yield member
 
@@ -157,7 +159,10 @@ def checked_path(archive: str, path: str, limits: FeedLimits = FEED_LIMITS) -> s
     parts = PurePosixPath(path).parts
     plain = path.isprintable() and "\\" not in path and len(path.encode()) <= limits.path_bytes
     if not parts or not plain or path.startswith("/") or ".." in parts or (len(path) > 1 and path[1] == ":"):
-        raise LintError(f"{archive}: the name {path[:80]!r} is not a plain path")
+        raise LintError(
+            f"{archive}: the name {path[:80]!r} is not a plain path",
+            todo="rename it: no .., no control characters, UTF-8",
+        )
     return "/".join(parts)
 
 
@@ -165,7 +170,7 @@ def _bounded(archive: str, name: str, file: IO[bytes], limits: FeedLimits, budge
     data = io.BytesIO()
     while block := file.read(_BLOCK):
         if data.tell() + len(block) > limits.file_bytes:
-            raise LintError(f"{archive}: {name[:80]!r} is larger than allowed")
+            raise LintError(f"{archive}: {name[:80]!r} is larger than allowed", todo="split it into smaller files")
         if budget is not None:
             budget.spend(len(block))
         data.write(block)
@@ -175,12 +180,14 @@ def _bounded(archive: str, name: str, file: IO[bytes], limits: FeedLimits, budge
 def _zip_members(archive: str, file: BinaryIO, budget: _Budget, limits: FeedLimits) -> Iterator[SourceFile]:
     with zipfile.ZipFile(file) as zipped:
         if len(zipped.infolist()) > limits.files:
-            raise LintError(f"{archive}: holds more files than allowed")
+            raise LintError(f"{archive}: holds more files than allowed", todo="split it into several feeds")
         for member in zipped.infolist():
             path = checked_path(archive, member.filename, limits)
             kind = member.external_attr >> 28
             if kind not in (0, 4, 8):  # the upper bits are Unix's mode: 4 directory, 8 regular file, 0 none was stored
-                raise LintError(f"{archive}: {path!r} is not a plain file")
+                raise LintError(
+                    f"{archive}: {path!r} is not a plain file", todo="put the file itself there, no link or device"
+                )
             if member.is_dir():
                 continue
             with zipped.open(member) as opened:
@@ -212,12 +219,14 @@ def _tar_members(
     with tarfile.open(fileobj=counted, mode="r|") as tar:
         for number, member in enumerate(tar):
             if number >= limits.files:
-                raise LintError(f"{archive}: holds more files than allowed")
+                raise LintError(f"{archive}: holds more files than allowed", todo="split it into several feeds")
             path = checked_path(archive, member.name, limits)
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                raise LintError(f"{archive}: {path!r} is not a plain file")
+                raise LintError(
+                    f"{archive}: {path!r} is not a plain file", todo="put the file itself there, no link or device"
+                )
             opened = tar.extractfile(member)
             assert opened is not None
             data = _bounded(archive, path, opened, limits)
@@ -236,10 +245,15 @@ def _cvd_members(archive: str, file: BinaryIO, budget: _Budget, limits: FeedLimi
     header = file.read(CVD_HEADER)
     fields = header.split(b":")
     if len(header) < CVD_HEADER or not header.startswith(CVD_MAGIC) or len(fields) < 8:
-        raise LintError(f"{archive}: does not start with a ClamAV-VDB header")
+        raise LintError(
+            f"{archive}: does not start with a ClamAV-VDB header", todo="get the file again from its source"
+        )
     body = _bounded(archive, "the container", file, limits)
     said, found = fields[5].decode("latin-1").strip().lower(), hashlib.md5(body, usedforsecurity=False).hexdigest()
     if said != found:
-        raise LintError(f"{archive}: its header names MD5 {said}, its content has {found}")
+        raise LintError(
+            f"{archive}: its header names MD5 {said}, its content has {found}",
+            todo="get the file again from its source",
+        )
     # ClamAV writes no end mark into its archives; the MD5 says that it is whole.
     yield from _tar_members(archive, io.BytesIO(body), budget, limits, ended=False)

@@ -33,7 +33,7 @@ from coldchain_server.feeds.formats.yara import lint_yara
 from coldchain_server.feeds.snapshots import FeedSnapshot, SnapshotFile
 from coldchain_server.storage.content import ContentStore
 
-RULES: Final = "2"
+RULES: Final = "3"
 YARA_EXTENSIONS: Final = frozenset({"yar", "yara"})
 YARA_VERSION: Final = version("yara-x")
 _SHOWN: Final = 8
@@ -96,14 +96,19 @@ class LintReport:
         errors = self.errors
         if errors and not skip_bad:
             shown = "\n".join(f"  {line}" for finding in errors[:_SHOWN] for line in str(finding).splitlines())
-            more = f"\n  and {len(errors) - _SHOWN} more (all of them: --json)" if len(errors) > _SHOWN else ""
+            count = sum(self.reasons.values())
+            more = f"\n  and {count - _SHOWN:,} more (--json lists them)" if count > _SHOWN else ""
             raise LintError(
-                f"feed {self.feed!r} has {sum(self.reasons.values())} errors:\n{shown}{more}",
+                f"feed {self.feed!r} has {count:,} errors:\n{shown}{more}",
                 kept="the feed's last good snapshot",
                 todo="mend the lines at their source, or publish without them: --skip-bad (the counts become public)",
+                findings=[finding.as_json() for file in self.files for finding in file.findings],
             )
         if not self.sections:
-            raise LintError(f"feed {self.feed!r} holds nothing that an engine or a list could use")
+            todo = "every record in it is bad: without --skip-bad each is named, with its fix"
+            if not errors:
+                todo = "check --kind, the files' extensions, and that the copy was complete"
+            raise LintError(f"feed {self.feed!r} holds nothing that an engine or a list could use", todo=todo)
 
 
 def lint_snapshot(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coldchain.errors import StateError
+from coldchain.errors import LintError, StateError
 from coldchain_server.catalogue.interface import Catalogue, Feed, Snapshot
 from coldchain_server.feeds.lint import LintReport, Progress, lint_snapshot
 from coldchain_server.feeds.snapshots import FeedSnapshot, check_feed_name, parse_snapshot, take_snapshot
@@ -32,9 +32,13 @@ async def pull(
         UsageError: nothing is at its path.
     """
     check_feed_name(feed.name)
-    snapshot = take_snapshot(feed.name, feed.kind, read_source(Path(feed.path)), home.content.put)
-    report = lint_snapshot(snapshot, home.content, skip_bad=feed.skip_bad, cache=home.lint, progress=progress)
-    report.require(skip_bad=feed.skip_bad)
+    try:
+        snapshot = take_snapshot(feed.name, feed.kind, read_source(Path(feed.path)), home.content.put)
+        report = lint_snapshot(snapshot, home.content, skip_bad=feed.skip_bad, cache=home.lint, progress=progress)
+        report.require(skip_bad=feed.skip_bad)
+    except LintError as error:
+        error.kept = error.kept or "the feed's last good snapshot"
+        raise
     digest = home.content.put(snapshot.encode())
     await catalogue.put_snapshot(
         Snapshot(digest, feed.name, taken, len(snapshot.files), report.records, report.skipped)

@@ -66,9 +66,11 @@ def _directory(root: Path, limits: FeedLimits) -> Iterator[SourceFile]:
         for found in _one(file, path, limits):
             total += len(found.data)
             if found.path in seen:
-                raise LintError(f"the feed holds {found.path!r} twice, once in an archive")
+                raise LintError(
+                    f"the feed holds {found.path!r} twice, once in an archive", todo="leave one of the two out"
+                )
             if len(seen) >= limits.files or total > limits.total_bytes:
-                raise LintError("the feed holds more files or bytes than allowed")
+                raise LintError("the feed holds more files or bytes than allowed", todo="split it into several feeds")
             seen.add(found.path)
             yield found
 
@@ -87,9 +89,9 @@ def _walk(root: Path) -> Iterator[Path]:
             if name.startswith("."):
                 continue
             if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(inside):
-                raise LintError(f"{name}: a symbolic link that leads out of the feed")
+                raise LintError(f"{name}: a symbolic link that leads out of the feed", todo="put the file itself there")
             if not file.is_file():
-                raise LintError(f"{name}: neither a file nor a directory")
+                raise LintError(f"{name}: neither a file nor a directory", todo="take it out of the feed's directory")
             yield file
 
 
@@ -117,7 +119,7 @@ def _open(file: Path, path: str) -> BinaryIO:
 def _read(file: Path, path: str, limits: FeedLimits) -> bytes:
     try:
         if file.stat().st_size > limits.file_bytes:
-            raise LintError(f"{path}: larger than allowed")
+            raise LintError(f"{path}: larger than allowed", todo="split it into smaller files")
         return file.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error

@@ -4,7 +4,7 @@ The approver trusts nothing the assembler says. Before the key is used,
 
 1. the published state is walked from the pinned root with the client's code: it is what the new roles follow;
 2. every region's bundle is assembled again from the feeds' snapshots that the manifest names, checked line by line, under the
-   policies of regions.toml, and must be the manifest's, to the byte;
+   policies of regions.toml, and must be the manifest's, to the byte; its set sections must be canonical;
 3. every bundle file (full and deltas) is applied with the client's code, and must give that bundle;
 4. the log's proof must show the manifest under a checkpoint that the customers' policy accepts;
 5. every role must say this and nothing else: the published role's next version with this one channel replaced.
@@ -12,7 +12,7 @@ The approver trusts nothing the assembler says. Before the key is used,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,18 +21,21 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
 from coldchain.bundle.manifest import Manifest
+from coldchain.bundle.sections import check_set
 from coldchain.errors import (
     ApprovalError,
     ColdchainError,
     InternalError,
     KeyringError,
     LintError,
+    MalformedError,
     StateError,
     VerificationError,
 )
 from coldchain.tuf.metadata import good_keys, parse_metadata
 from coldchain.verify import PROOF
 from coldchain_server.assembly.again import assemble_again, bundle_facts, region_facts
+from coldchain_server.assembly.assemble import AssembledBundle
 from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.home import Home
@@ -137,11 +140,29 @@ def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
         raise _refuse("the manifest does not say what the feeds' snapshots hold")
     if bundle_facts(again.bundles[GLOBAL].description) != manifest.whole:
         raise _refuse("the global bundle, assembled again from the feeds' snapshots, is not the manifest's")
+    _check_sets(home, again.bundles.values())
     for region, facts in manifest.regions.items():
         if region_facts(again.bundles[region]) != replace(facts, full=None):
             raise _refuse(
                 f"region {region}: the bundle, assembled again from the feeds' snapshots under regions.toml, is not the manifest's"
             )
+
+
+def _check_sets(home: Home, bundles: Iterable[AssembledBundle]) -> None:
+    """Looks at every set section for what an engine would refuse the whole set for: assembling twice repeats a mistake."""
+    sections = {section.sha256: section for bundle in bundles for section in bundle.description.sections}
+    for section in sections.values():
+        if section.kind != "set":
+            continue
+        try:
+            with home.content(section.sha256).open("rb") as file:
+                found = check_set(file, section.name)
+        except MalformedError as error:
+            raise _refuse(f"section {error.what}") from error
+        except OSError as error:
+            raise _refuse(f"section {section.name} cannot be read: {error.strerror}") from error
+        if found != (section.records, section.bytes, section.sha256):
+            raise _refuse(f"section {section.name} holds other records than its bundle says")
 
 
 async def _sources(catalogue: Catalogue, channel: str, number: int) -> dict[str, dict[int, str]]:

@@ -83,8 +83,7 @@ async def build(
         BusyError: another publisher is at work.
     """
     settings, regions = home.settings(), home.regions()
-    if channel not in settings.channels:
-        raise StateError(f"there is no channel {channel!r}", todo="channels are " + ", ".join(settings.channels))
+    home.check_channel(channel)
     async with catalogue.publisher():
         state = await load_state(home.storage)
         await reconcile(home, catalogue, state, now=now)

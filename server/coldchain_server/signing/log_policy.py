@@ -57,7 +57,8 @@ def complete_policy(log: NoteKey, lines: bytes = NO_WITNESS) -> bytes:
         policy = parse_policy(data)
     except MalformedError as error:
         raise UsageError(
-            f"log policy: {error.what}", todo="write witness, group and quorum lines, no log line"
+            f"log policy: {error.what.removeprefix('log policy: ')}",
+            todo="write witness, group and quorum lines, no log line",
         ) from error
     if policy.log_keys != [log]:
         raise UsageError("log policy: it names another log", todo="leave the log lines out")

@@ -139,6 +139,8 @@ REFUSALS: list[tuple[str, int, str]] = [
     ("release build", 62, "release 2 of stable is logged and not published"),
     ("release build --channel nightly", 62, "no channel 'nightly'"),
     ("release show 9", 62, "no release 9 of stable"),
+    (f"release show {2**53 - 1}", 62, f"no release {2**53 - 1} of stable"),
+    ("release list --channel nightly", 62, "no channel 'nightly'"),
     ("release discard 1", 62, "it cannot become discarded"),
     ("rollout set 10 --region atlantis", 2, "no region 'atlantis'"),
     ("rollout hold --channel early", 62, "no release of early"),
@@ -162,7 +164,17 @@ def test_refusals_have_their_code_and_say_what_to_do(built_home: Home, line: str
 
 
 @pytest.mark.parametrize(
-    "line", ["rollout set 101", "rollout set -1", "release publish 0", "keys rotate us", "keys renew us", "nonsense"]
+    "line",
+    [
+        "rollout set 101",
+        "rollout set -1",
+        "release publish 0",
+        f"release show {2**53}",
+        f"release discard {2**64}",
+        "keys rotate us",
+        "keys renew us",
+        "nonsense",
+    ],
 )
 def test_words_that_are_no_command_touch_nothing(built_home: Home, line: str) -> None:
     result = run(*line.split(), home=built_home)
@@ -185,11 +197,49 @@ def test_a_wrong_or_missing_passphrase_signs_nothing(built_home: Home, line: str
     assert {path: path.read_bytes() for path in built_home.public.rglob("*.json")} == before
 
 
-def test_a_damaged_catalogue_is_named(built_home: Home) -> None:
-    (built_home.directory / "catalogue.sqlite").write_bytes(b"no database" * 1000)
+def test_a_catalogue_that_cannot_be_opened_says_what_to_do(built_home: Home) -> None:
+    catalogue = built_home.directory / "catalogue.sqlite"
+    catalogue.write_bytes(b"no database" * 1000)
     result = run("release", "list", home=built_home)
     assert result.exit_code == 43
-    assert "catalogue" in result.stderr
+    assert "next: restore it from a backup" in result.stderr
+    catalogue.unlink()
+    catalogue.mkdir()
+    result = run("release", "list", home=built_home)
+    assert result.exit_code == 43
+    assert "next: run as the user whom the origin's directory belongs to" in result.stderr
+
+
+def test_every_refusal_of_a_feed_says_what_is_kept_and_what_to_do(published_home: Home) -> None:
+    folder = published_home.directory.parent / "feed"
+    folder.mkdir()
+    bad: list[tuple[str, bytes, str]] = [
+        ("x.hdb", b"no hash\n", "--skip-bad"),
+        ("x.cvd", b"not a container", "get the file again"),
+        ("x.zip", b"not an archive", "get the file again"),
+        ("x.other", b"?", "check --kind"),
+        ("a\x01.hdb", b"", "rename it"),
+    ]
+    for name, data, todo in bad:
+        (folder / name).write_bytes(data)
+        result = run("feed", "add", "acme", str(folder), home=published_home)
+        assert result.exit_code == 61, (name, result.stderr)
+        assert "kept: the feed's last good snapshot" in result.stderr
+        assert todo in result.stderr.split("next: ")[1], name
+        (folder / name).unlink()
+    (folder / "x.hdb").write_bytes(b"no hash\n")
+    result = run("feed", "add", "acme", str(folder), "--skip-bad", home=published_home)
+    assert "every record in it is bad" in result.stderr
+
+
+def test_json_lists_every_finding_of_a_refused_feed(published_home: Home) -> None:
+    folder = published_home.directory.parent / "feed"
+    folder.mkdir()
+    (folder / "x.hdb").write_bytes(b"no hash\n" * 30)
+    result = run("feed", "add", "acme", str(folder), "--json", home=published_home)
+    assert result.exit_code == 61
+    assert [one["line"] for one in told(result)["findings"]] == list(range(1, 31))
+    assert "and 22 more (--json lists them)" in result.stderr
 
 
 def test_a_disk_that_refuses_is_told_without_a_traceback(built_home: Home) -> None:

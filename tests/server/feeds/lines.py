@@ -242,6 +242,8 @@ _BAD_CERTIFICATES = {
     b"Test.K-1;1;" + SHA1 + b";" + _K + b";9999": "no-engine",
 }
 _BAD_PHISHING = {
+    b"H:bank.exampl\xbb": "not-ascii",
+    b"R:bank\\.exampl\xbb$": "not-ascii",
     b"bank.example": "bad-kind",
     b"Z:bank.example": "bad-kind",
     b"Hxyz:bank.example": "bad-kind",
@@ -261,6 +263,8 @@ _BAD_PHISHING = {
     b"S9:P:4d8bef53": "bad-kind",
 }
 _BAD_ALLOWED = {
+    b"M:a.example:b\xc3\xa9": "not-ascii",
+    b"X:a\\.example:b\xbb": "not-ascii",
     b"H:bank.example": "bad-kind",
     b"bank.example": "bad-kind",
     b"M:bank.example": "field-count",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -84,6 +84,22 @@ def _only_a_signature(old: bytes, new: bytes) -> bool:
         return bool(json.loads(old)["signed"] == json.loads(new)["signed"])
     except ValueError:
         return False
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"", b"\r"), (b"\xef\xbb\xbf", b"")])
+async def test_an_assembler_that_is_wrong_about_sets_is_found(
+    new_home: Home, monkeypatch: pytest.MonkeyPatch, before: bytes, after: bytes
+) -> None:
+    """Both sides run the same program: a mistake in it would be assembled again, to the byte, and engines refuse the whole set."""
+
+    def wrong(lines: Iterable[bytes]) -> tuple[bytes, int]:
+        ordered = sorted({before + line + after for line in lines})
+        return b"".join(line + b"\n" for line in ordered), len(ordered)
+
+    monkeypatch.setattr("coldchain_server.feeds.lint.canonical_set", wrong)
+    built = await origins.build_release(new_home, origins.FIRST)
+    with pytest.raises(ApprovalError, match="CR or byte order mark"):
+        await origins.approve_release(new_home, built.number)
 
 
 @pytest.mark.parametrize(("one", "other"), [("us", "jp"), ("jp", "us")])

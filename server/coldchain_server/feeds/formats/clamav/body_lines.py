@@ -23,7 +23,7 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     Remark,
     check_levels,
     check_name,
-    fields,
+    counted_fields,
     number,
 )
 from coldchain_server.feeds.formats.clamav.offsets import binds, check_offset, check_target
@@ -32,14 +32,14 @@ from coldchain_server.feeds.formats.clamav.risks import Pattern, judge
 
 def parse_body_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of ndb, ndu or sdb. Raises :class:`LineError`."""
-    parts = fields(line, b":")
-    if not 4 <= len(parts) <= 6:
-        raise LineError(
-            parts[6].column if len(parts) > 6 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 4 to 6: NAME:TARGET:OFFSET:PATTERN[:lowest level[:highest level]]",
-            "write the fields with colons between them",
-        )
+    parts = counted_fields(
+        line,
+        b":",
+        4,
+        6,
+        ": NAME:TARGET:OFFSET:PATTERN[:lowest level[:highest level]]",
+        "write the fields with colons between them",
+    )
     name = check_name(parts[0], remarks)
     levels = optional_levels(parts[4:], remarks)
     target = check_target(parts[1])

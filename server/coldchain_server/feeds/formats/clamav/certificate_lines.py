@@ -22,7 +22,7 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     Record,
     Remark,
     check_name,
-    fields,
+    counted_fields,
     number,
     show,
 )
@@ -46,14 +46,9 @@ def _check_flag(field: Field, what: str) -> None:
 
 def parse_certificate_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of crb. Raises :class:`LineError`."""
-    parts = fields(line, b";")
-    if not 11 <= len(parts) <= 13:
-        raise LineError(
-            parts[13].column if len(parts) > 13 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 11 to 13 (see the manual, Authenticode rules)",
-            "write the fields with semicolons between them",
-        )
+    parts = counted_fields(
+        line, b";", 11, 13, " (see the manual, Authenticode rules)", "write the fields with semicolons between them"
+    )
     name = check_name(parts[0], remarks)
     levels = optional_levels(parts[11:], remarks)
     _check_flag(parts[1], "whether the certificate is trusted")

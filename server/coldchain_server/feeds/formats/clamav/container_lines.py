@@ -25,7 +25,7 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     Record,
     Remark,
     check_name,
-    fields,
+    counted_fields,
     number,
     show,
 )
@@ -74,14 +74,14 @@ def _says_something(parts: list[Field], column: int) -> None:
 
 def parse_container_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of cdb. Raises :class:`LineError`."""
-    parts = fields(line, b":")
-    if not 10 <= len(parts) <= 12:
-        raise LineError(
-            parts[12].column if len(parts) > 12 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 10 to 12 (see the manual, container metadata)",
-            "write the fields with colons between them; a regular expression cannot hold a colon",
-        )
+    parts = counted_fields(
+        line,
+        b":",
+        10,
+        12,
+        " (see the manual, container metadata)",
+        "write the fields with colons between them; a regular expression cannot hold a colon",
+    )
     name = check_name(parts[0], remarks)
     levels = optional_levels(parts[10:], remarks)
     if parts[1].data != _ANY:
@@ -101,14 +101,9 @@ def parse_container_line(line: bytes, remarks: list[Remark]) -> Record:
 
 def parse_metadata_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of zmd or rmd. Raises :class:`LineError`."""
-    parts = fields(line, b":")
-    if len(parts) != 9:
-        raise LineError(
-            parts[9].column if len(parts) > 9 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 9",
-            "write the fields with colons between them, or write the signature as cdb",
-        )
+    form = ""
+    fix = "write the fields with colons between them, or write the signature as cdb"
+    parts = counted_fields(line, b":", 9, 9, form, fix)
     name = check_name(parts[0], remarks)
     _check_encrypted(parts[1])
     _check_file_name(parts[2])

@@ -99,6 +99,32 @@ def fields(line: bytes, separator: bytes, start: int = 1) -> list[Field]:
     return found
 
 
+def counted_fields(line: bytes, separator: bytes, least: int, most: int, form: str, fix: str) -> list[Field]:
+    """The fields of a line that has ``least`` to ``most`` of them.
+
+    Args:
+        line: the line.
+        separator: what stands between fields.
+        least: the fewest fields.
+        most: the most.
+        form: what the message says of the line's form after the numbers, such as ``": NAME:TARGET"``.
+        fix: what to do.
+
+    Raises:
+        LineError: ``field-count``, at the first field too many, or about the whole line.
+    """
+    parts = fields(line, separator)
+    if not least <= len(parts) <= most:
+        needed = f"{least}" if least == most else f"{least} to {most}"
+        raise LineError(
+            parts[most].column if len(parts) > most else 0,
+            "field-count",
+            f"the line has {len(parts)} fields; it needs {needed}{form}",
+            fix,
+        )
+    return parts
+
+
 def show(data: bytes, most: int = 40) -> str:
     """A field as a person may read it in a message: bounded, without control characters."""
     text = data[:most].decode("utf-8", "replace")

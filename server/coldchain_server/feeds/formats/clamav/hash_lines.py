@@ -27,7 +27,7 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     Remark,
     check_levels,
     check_name,
-    fields,
+    counted_fields,
     number,
     show,
 )
@@ -119,15 +119,9 @@ def _parse(line: bytes, remarks: list[Remark], *, size_first: bool, free_wildcar
     if common:
         name, low, other, least = common.groups()
         return Record(line, name or other, (int(low or least or NO_LEVEL), TOP_LEVEL))
-    parts = fields(line, b":")
-    if not 3 <= len(parts) <= 5:
-        order = "SIZE:HASH:NAME" if size_first else "HASH:SIZE:NAME"
-        raise LineError(
-            0 if len(parts) < 3 else parts[5].column,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 3 to 5: {order}[:lowest level[:highest level]]",
-            "write the fields with colons between them",
-        )
+    order = "SIZE:HASH:NAME" if size_first else "HASH:SIZE:NAME"
+    form = f": {order}[:lowest level[:highest level]]"
+    parts = counted_fields(line, b":", 3, 5, form, "write the fields with colons between them")
     first, second = (_check_size(parts[0]), b"") if size_first else (b"", _check_size(parts[1]))
     digest = _check_hash(parts[1] if size_first else parts[0])
     name = check_name(parts[2], remarks)

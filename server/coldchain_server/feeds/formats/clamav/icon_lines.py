@@ -15,7 +15,15 @@ from __future__ import annotations
 
 import re
 
-from coldchain_server.feeds.formats.clamav.grammar import Field, Grammar, LineError, Record, Remark, check_name, fields
+from coldchain_server.feeds.formats.clamav.grammar import (
+    Field,
+    Grammar,
+    LineError,
+    Record,
+    Remark,
+    check_name,
+    counted_fields,
+)
 
 METRICS = 124
 SIZES = (16, 24, 32)
@@ -29,14 +37,9 @@ _NARROW_SPOTS = ("brightest", "darkest", "most edged", "least edged")
 
 def parse_icon_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of idb. Raises :class:`LineError`."""
-    parts = fields(line, b":")
-    if len(parts) != 4:
-        raise LineError(
-            parts[4].column if len(parts) > 4 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 4: NAME:GROUP1:GROUP2:METRICS",
-            "write the fields with colons between them",
-        )
+    parts = counted_fields(
+        line, b":", 4, 4, ": NAME:GROUP1:GROUP2:METRICS", "write the fields with colons between them"
+    )
     name = check_name(parts[0], remarks)
     for group in parts[1:3]:
         if not group.data:

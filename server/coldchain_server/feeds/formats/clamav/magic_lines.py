@@ -24,7 +24,7 @@ from coldchain_server.feeds.formats.clamav.grammar import (
     Record,
     Remark,
     check_name,
-    fields,
+    counted_fields,
     number,
     show,
 )
@@ -36,14 +36,14 @@ MOST_BYTES = 0xFFFF
 
 def parse_magic_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of ftm. Raises :class:`LineError`."""
-    parts = fields(line, b":")
-    if not 6 <= len(parts) <= 8:
-        raise LineError(
-            parts[8].column if len(parts) > 8 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 6 to 8: KIND:OFFSET:PATTERN:NAME:REQUIRED:TYPE[:low[:high]]",
-            "write the fields with colons between them",
-        )
+    parts = counted_fields(
+        line,
+        b":",
+        6,
+        8,
+        ": KIND:OFFSET:PATTERN:NAME:REQUIRED:TYPE[:low[:high]]",
+        "write the fields with colons between them",
+    )
     levels = optional_levels(parts[6:], remarks)
     check_name(parts[3], remarks)
     check_file_type(parts[4])

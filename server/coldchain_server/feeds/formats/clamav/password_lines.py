@@ -14,7 +14,15 @@ from __future__ import annotations
 import re
 
 from coldchain_server.feeds.formats.clamav.attributes import parse_attributes
-from coldchain_server.feeds.formats.clamav.grammar import Grammar, LineError, Record, Remark, check_name, fields, show
+from coldchain_server.feeds.formats.clamav.grammar import (
+    Grammar,
+    LineError,
+    Record,
+    Remark,
+    check_name,
+    counted_fields,
+    show,
+)
 
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+\Z")
 _CONTAINER = re.compile(rb"Container:([^,]*)")
@@ -23,14 +31,14 @@ _CONTAINERS = (b"CL_TYPE_ANY", b"CL_TYPE_ZIP", b"CL_TYPE_RAR")
 
 def parse_password_line(line: bytes, remarks: list[Remark]) -> Record:
     """A line of pwdb. Raises :class:`LineError`."""
-    parts = fields(line, b";")
-    if len(parts) != 4:
-        raise LineError(
-            parts[4].column if len(parts) > 4 else 0,
-            "field-count",
-            f"the line has {len(parts)} fields; it needs 4: NAME;TARGET-DESCRIPTION;KIND;PASSWORD",
-            "write the fields with semicolons; a password with a semicolon is written in hexadecimal (kind 1)",
-        )
+    parts = counted_fields(
+        line,
+        b";",
+        4,
+        4,
+        ": NAME;TARGET-DESCRIPTION;KIND;PASSWORD",
+        "write the fields with semicolons; a password with a semicolon is written in hexadecimal (kind 1)",
+    )
     name = check_name(parts[0], remarks)
     about = parse_attributes(parts[1], remarks, target_needed=False)
     container = _CONTAINER.search(parts[1].data)

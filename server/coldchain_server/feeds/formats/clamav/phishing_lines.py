@@ -35,6 +35,7 @@ from coldchain_server.feeds.formats.clamav.posix_regexes import check_posix_rege
 _LEVELS = re.compile(rb":([0-9]{0,9})-([0-9]{0,9})\Z")
 _FILTER = re.compile(rb"[0-9a-fA-F]{0,3}\Z")
 _HOST = re.compile(rb"[A-Za-z0-9_.-]{1,255}\Z")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _NO_HOST = re.compile(rb"[\x00-\x20\x7f/:?#@]")
 _HASH = {b"P": 8, b"F": 64, b"W": 64}
 _HEX = re.compile(rb"[0-9a-fA-F]*\Z")
@@ -93,6 +94,9 @@ def _parse(line: bytes, remarks: list[Remark], *, allowed: bool) -> Record:
         raise LineError(
             2, "bad-kind", f"{show(options)} cannot stand between {letter.decode()} and its colon", "remove it"
         )
+    if odd := _NOT_ASCII.search(rest):
+        message = f"byte {odd.group()[0]:02x} is not ASCII: where such a byte ends a pattern the engine refuses the whole file"
+        raise LineError(field.column + odd.start(), "not-ascii", message, "write host names in their xn-- form")
     if letter == b"S":
         _check_hash(field, allowed)
     elif letter == b"H":

@@ -52,6 +52,7 @@ ARCHIVES = {
     "bad-encrypted": "any other number can match no file",
 }
 PHISHING = {
+    "not-ascii": "host names have no such bytes; only at the end of a pattern does the engine refuse them",
     **NOT_COUNTED,
     "bad-hash": "the engine reads beyond the end of a short hash, and not to the end of a long one",
     "bad-host": "no host has this name",
@@ -72,7 +73,7 @@ STRICTER: dict[str, dict[str, str]] = {
     **dict.fromkeys(("cdb", "zmd", "rmd"), ARCHIVES),
     **dict.fromkeys(("pdb", "gdb", "wdb"), PHISHING),
     "crb": CERTIFICATES,
-    "ftm": {**NOT_COUNTED, "bad-hex": "no bytes to look for"},
+    "ftm": {**NOT_COUNTED, "bad-hex": "no bytes to look for", "bad-number": "the engine takes no offset for 0"},
     "cfg": {**NOT_COUNTED, "bad-number": "the engine stops reading at the first letter", "field-count": "not read"},
     "pwdb": {
         **NOT_COUNTED,
