@@ -19,6 +19,7 @@ Expiry is a note: what was installed stays genuine, and ``coldchain status`` say
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,17 +35,22 @@ from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.policy import Policy
 from coldchain.verify import PROOF, Check, RegionRelease, region_release, verify_chain
 
+LOG = "public log"
 _NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and installs it anew"
 
 
 @dataclass(slots=True)
 class Audit:
-    """What was found: every check made, notes beside them, and the error to end with (None when all is in order)."""
+    """What was found: every check made, notes beside them, and the error to end with (None when all is in order).
+
+    ``refusal`` is why evidence that is whole, as it was signed, is not accepted by the policy in force.
+    """
 
     release: int
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: ColdchainError | None = None
+    refusal: EvidenceError | None = None
 
     def add(self, name: str, detail: str, *, ok: bool = True) -> None:
         """One more check."""
@@ -104,6 +110,8 @@ def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
             kept="nothing was changed",
             todo=_NEXT,
         )
+        if found.refusal is not None and [check.name for check in bad] == [LOG]:
+            found.error = found.refusal
     found.notes.append(_freshness(directory, config, now, limits))
     return found
 
@@ -172,9 +180,19 @@ def _check_log(
     try:
         good = check_evidence(evidence.get(trusted.MANIFEST, b""), evidence.get(PROOF), release, policy, now, limits)
     except EvidenceError as error:
-        found.add("public log", error.what, ok=False)
+        found.add(LOG, error.what, ok=False)
+        if _whole(release, evidence.get(PROOF)):
+            error.kept = "nothing was changed; every byte is as signed"
+            found.refusal = error
         return
-    found.add("public log", good.words())
+    found.add(LOG, good.words())
+
+
+def _whole(release: RegionRelease, proof: bytes | None) -> bool:
+    """Whether the proof is the one that the role names: then it is not damage that makes it bad."""
+    if release.proof is None or proof is None:
+        return release.proof is None and proof is None
+    return hashlib.sha256(proof).hexdigest() == release.proof.sha256
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:

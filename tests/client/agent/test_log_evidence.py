@@ -395,6 +395,14 @@ async def test_the_installed_release_is_judged_by_the_policy_in_force_now(
         publisher.repository.publish()
     for _ in range(2):  # once in the full workflow, once after the quick check
         await refused(publisher, endpoint, "no quorum of witnesses: both: 1 of 2 needed .w9: no cosignature")
+    told = audit(endpoint, datetime.now(UTC)).error
+    if by == "customer":
+        assert isinstance(told, EvidenceError), "every byte is as signed: this is no damage that a repair would mend"
+        assert "as signed" in told.kept
+    else:
+        assert told is None, (
+            "offline it is judged by the root that came with the release, as it was when it was installed"
+        )
     # a proof that the new witness has cosigned too, under a role that is signed anew, makes it good again
     log.keys.append(ninth)
     resign(publisher, log.proof(0, at=publisher.now))
