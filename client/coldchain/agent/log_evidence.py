@@ -182,7 +182,8 @@ class LogEvidence:
 
     async def _manifest(self, sha256: str) -> bytes:
         async def ask(source: Source) -> bytes:
-            data = (await source.get(f"manifests/{sha256}.json", self.limits.manifest_bytes)).data
+            # no more than an entry of a log can have: up to chain_walk of them are in memory at once
+            data = (await source.get(f"manifests/{sha256}.json", self.limits.log_entry_bytes)).data
             if data is None or hashlib.sha256(data).hexdigest() != sha256:
                 raise EvidenceError(f"the manifest {sha256[:16]}… of an earlier release is not there", todo=DO_NOT)
             return data

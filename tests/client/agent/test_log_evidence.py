@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.errors import DamagedError, EvidenceError, HeldError, StorageError
+from coldchain.errors import DamagedError, EvidenceError, HeldError, ResponseError, StorageError
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
@@ -640,3 +640,40 @@ async def test_rubbish_in_any_file_an_endpoint_keeps_of_its_own_does_not_stand_i
             assert done.release == 2, (one.name, how)
             assert contents(ClientDirectory(copy)) == SECOND
             assert audit(ClientDirectory(copy), datetime.now(UTC)).error is None
+
+
+async def test_a_proof_under_an_older_checkpoint_is_good_if_the_newer_one_continues_it(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    publisher.publish(2, SECOND)
+    log, manifest = log_of(publisher), publisher.files[publisher.target("manifest.json")]
+    older = publisher.files[publisher.target(PROOF)]
+    assert await update(publisher, endpoint) == 2
+    log.append(b"of another product")
+    publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+    newer = log.proof(1, at=publisher.now)
+    resign(publisher, newer)
+    assert await update(publisher, endpoint) == 2
+    seen = (endpoint.metadata / "checkpoint").read_bytes()
+    assert seen == log.note(at=publisher.now).encode()
+    for entries in ([manifest], [b"special", manifest], [b"special", manifest, b"more"]):
+        fork = MemoryLog()
+        fork.append(*entries)
+        resign(publisher, fork.proof(entries.index(manifest), at=publisher.now))
+        await refused(publisher, endpoint, "two different stories")
+    resign(publisher, older)
+    assert await update(publisher, endpoint) == 2
+    assert (endpoint.metadata / "checkpoint").read_bytes() == seen, "what was seen never shrinks"
+
+
+async def test_no_link_of_the_chain_is_longer_than_an_entry_can_be(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Else whoever signs for the region fills an endpoint's memory with what no log holds."""
+    long = b"x" * (LIMITS.log_entry_bytes + 1)
+    publisher.files[f"manifests/{digest(long)}.json"] = long
+    publisher.previous = digest(long)
+    publisher.publish(3, SECOND)
+    with pytest.raises(ResponseError, match=r"longer than|more than"):
+        await update(publisher, endpoint)
+    assert contents(endpoint) == FIRST
