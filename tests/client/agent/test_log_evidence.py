@@ -12,21 +12,23 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.errors import DamagedError, EvidenceError, HeldError, ResponseError, StorageError
+from coldchain.errors import DamagedError, EvidenceError, HeldError, ResponseError, SignatureError, StorageError
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.durable import Folder
+from coldchain.keys import PublicKey
 from coldchain.limits import LIMITS
 from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import leaf_hash, node_hash
 from coldchain.tlog.note import SignedNote
 from coldchain.tlog.proof import OfflineProof, parse_proof
+from coldchain.tlog.vkey import Kind, NoteKey
 from coldchain.verify import PROOF
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, run, serving
 from tests.client.agent.world import contents
-from tests.client.tlog.memory_log import MemoryLog
-from tests.client.tuf.repository import digest
+from tests.client.tlog.memory_log import MemoryLog, Signing
+from tests.client.tuf.repository import digest, sign
 
 RELEASES = [FIRST, SECOND, THIRD]
 
@@ -677,3 +679,50 @@ async def test_no_link_of_the_chain_is_longer_than_an_entry_can_be(
     with pytest.raises(ResponseError, match=r"longer than|more than"):
         await update(publisher, endpoint)
     assert contents(endpoint) == FIRST
+
+
+async def test_a_log_that_changes_its_key_keeps_its_story(publisher: Publisher, endpoint: ClientDirectory) -> None:
+    """Both keys stand in the policy for a while; what the old one signed is continued by what the new one signs, or refused."""
+    log = log_of(publisher)
+    private = MemoryLog("another-seed").key.private
+    new = Signing(NoteKey(log.origin, Kind.ED25519, PublicKey(bytes(private.verify_key))), private)
+    set_policy(endpoint, log.policy.replace("witness w0", f"log {new.public.vkey}\nwitness w0"))
+    publisher.log = None
+    publisher.publish(2, SECOND)
+    manifest = publisher.files[publisher.target("manifest.json")]
+    for entries in ([manifest], [b"special", manifest], [b"special", b"more", manifest]):
+        fork = MemoryLog()
+        fork.key = new
+        fork.append(*entries)
+        publisher.files.update({f"log/{path}": data for path, data in fork.files.items()})
+        resign(publisher, fork.proof(len(entries) - 1, at=publisher.now))
+        await refused(publisher, endpoint, "two different stories")
+    log.key = new
+    proof = log.proof(log.append(manifest), at=publisher.now)
+    publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+    resign(publisher, proof)
+    assert await update(publisher, endpoint) == 2
+
+
+async def test_a_policy_without_the_root_keys_is_nobodys(publisher: Publisher, endpoint: ClientDirectory) -> None:
+    """All online keys, the region's and the targets' threshold: the next root, with a policy that asks for no witness, is refused."""
+    other = MemoryLog("log.example/other", witnesses=())
+    root = publisher.repository.root
+    good = list(root["coldchain"]["log_policy"])
+    root["coldchain"]["log_policy"] = other.policy.splitlines()
+    root["version"] += 1
+    signers = [one for role, every in publisher.repository.signers.items() if role != "root" for one in every]
+    publisher.files["metadata/2.root.json"] = sign(root, signers)
+    publisher.log = other
+    publisher.publish(2, SECOND)
+    tree = Path(endpoint.config().urls[0])
+    publisher.write(tree)
+    with pytest.raises(SignatureError, match=r"root"):
+        await run(endpoint)
+    assert contents(endpoint) == FIRST
+    # without the root: the release is in no log that is known here
+    root["version"] -= 1
+    root["coldchain"]["log_policy"] = good
+    del publisher.files["metadata/2.root.json"]
+    (tree / "metadata" / "2.root.json").unlink()
+    await refused(publisher, endpoint, "is not a log that is known here")
