@@ -35,7 +35,6 @@ from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.policy import Policy
 from coldchain.verify import PROOF, Check, RegionRelease, region_release, verify_chain
 
-LOG = "public log"
 _NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and installs it anew"
 
 
@@ -110,7 +109,7 @@ def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
             kept="nothing was changed",
             todo=_NEXT,
         )
-        if found.refusal is not None and [check.name for check in bad] == [LOG]:
+        if found.refusal is not None and [check.name for check in bad] == ["public log"]:
             found.error = found.refusal
     found.notes.append(_freshness(directory, config, now, limits))
     return found
@@ -166,6 +165,13 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
         )
 
 
+def _whole(release: RegionRelease, proof: bytes | None) -> bool:
+    """Whether the proof is the one that the role names: then it is not damage that makes it bad."""
+    if release.proof is None or proof is None:
+        return release.proof is None and proof is None
+    return hashlib.sha256(proof).hexdigest() == release.proof.sha256
+
+
 def _check_log(
     found: Audit,
     policy: Policy | None,
@@ -180,19 +186,12 @@ def _check_log(
     try:
         good = check_evidence(evidence.get(trusted.MANIFEST, b""), evidence.get(PROOF), release, policy, now, limits)
     except EvidenceError as error:
-        found.add(LOG, error.what, ok=False)
+        found.add("public log", error.what, ok=False)
         if _whole(release, evidence.get(PROOF)):
             error.kept = "nothing was changed; every byte is as signed"
             found.refusal = error
         return
-    found.add(LOG, good.words())
-
-
-def _whole(release: RegionRelease, proof: bytes | None) -> bool:
-    """Whether the proof is the one that the role names: then it is not damage that makes it bad."""
-    if release.proof is None or proof is None:
-        return release.proof is None and proof is None
-    return hashlib.sha256(proof).hexdigest() == release.proof.sha256
+    found.add("public log", good.words())
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:
