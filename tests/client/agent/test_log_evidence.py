@@ -362,12 +362,14 @@ async def test_going_to_another_log_and_back_does_not_make_a_log_forget_its_stor
 async def test_pinning_another_root_forgets_no_story(publisher: Publisher, endpoint: ClientDirectory) -> None:
     kept = (endpoint.metadata / "checkpoint").read_bytes()
     (endpoint.metadata / "fork.txt").write_bytes(b"proof")
+    (endpoint.metadata / "checkpoint-a.json").write_bytes(b"{}")
     publisher.repository.publish_root()
     newer = publisher.files["metadata/2.root.json"]
     with endpoint.locked():
         trusted.pin(endpoint, newer)
         endpoint.write_config(replace(endpoint.config(), root=digest(newer)))
     assert not (endpoint.metadata / "timestamp.json").exists()
+    assert not (endpoint.metadata / "checkpoint-a.json").exists(), "a region's role, whatever the region is called"
     assert (endpoint.metadata / "checkpoint").read_bytes() == kept
     assert (endpoint.metadata / "fork.txt").read_bytes() == b"proof"
     fork = MemoryLog()
