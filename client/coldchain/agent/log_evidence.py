@@ -37,6 +37,11 @@ from coldchain.tlog.tiles import Tile, TileReader, tiles_needed
 from coldchain.tuf.metadata import Metadata
 from coldchain.verify import PROOF, RegionRelease
 
+NOT_ANY_MORE = (
+    "if the policy was changed since (new witnesses, a stolen key), the next release settles it;"
+    " otherwise ask the publisher in public"
+)
+
 
 class FirstGood(Protocol):
     """Asks the sources in their order until one has a good answer."""
@@ -170,8 +175,15 @@ class LogEvidence:
         manifest = kept.get(trusted.MANIFEST, b"")
         check_manifest(manifest, release, self.limits)
         policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
-        if policy is not None:
+        if policy is None:
+            return
+        try:
             check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
+        except EvidenceError as error:
+            raise EvidenceError(
+                f"release {release.release} is installed, and the log policy in force does not accept its evidence: {error.what}",
+                todo=error.todo if error.todo != DO_NOT else NOT_ANY_MORE,
+            ) from error
 
     async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
         if seen is None:
@@ -237,7 +249,8 @@ class LogEvidence:
 
     async def _manifest(self, sha256: str) -> bytes:
         async def ask(source: Source) -> bytes:
-            data = (await source.get(f"manifests/{sha256}.json", self.limits.manifest_bytes)).data
+            # no more than an entry of a log can have: up to chain_walk of them are in memory at once
+            data = (await source.get(f"manifests/{sha256}.json", self.limits.log_entry_bytes)).data
             if data is None or hashlib.sha256(data).hexdigest() != sha256:
                 raise EvidenceError(f"the manifest {sha256[:16]}… of an earlier release is not there", todo=DO_NOT)
             return data

@@ -21,6 +21,7 @@ The line about rebuilders is there when the policy asks for some. Expiry is a no
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,12 +43,16 @@ _NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and ins
 
 @dataclass(slots=True)
 class Audit:
-    """What was found: every check made, notes beside them, and the error to end with (None when all is in order)."""
+    """What was found: every check made, notes beside them, and the error to end with (None when all is in order).
+
+    ``refusal`` is why evidence that is whole, as it was signed, is not accepted by the policy in force.
+    """
 
     release: int
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: ColdchainError | None = None
+    refusal: EvidenceError | None = None
 
     def add(self, name: str, detail: str, *, ok: bool = True) -> None:
         """One more check."""
@@ -107,6 +112,8 @@ def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
             kept="nothing was changed",
             todo=_NEXT,
         )
+        if found.refusal is not None and [check.name for check in bad] == ["public log"]:
+            found.error = found.refusal
     found.notes.append(_freshness(directory, config, now, limits))
     return found
 
@@ -161,6 +168,13 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
         )
 
 
+def _whole(release: RegionRelease, proof: bytes | None) -> bool:
+    """Whether the proof is the one that the role names: then it is not damage that makes it bad."""
+    if release.proof is None or proof is None:
+        return release.proof is None and proof is None
+    return hashlib.sha256(proof).hexdigest() == release.proof.sha256
+
+
 def _check_log(
     found: Audit,
     policy: Policy | None,
@@ -176,6 +190,9 @@ def _check_log(
         good = check_evidence(evidence.get(trusted.MANIFEST, b""), evidence.get(PROOF), release, policy, now, limits)
     except EvidenceError as error:
         found.add("public log", error.what, ok=False)
+        if _whole(release, evidence.get(PROOF)):
+            error.kept = "nothing was changed; every byte is as signed"
+            found.refusal = error
         return
     found.add("public log", good.words())
     if not policy.rebuilds:

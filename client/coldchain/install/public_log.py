@@ -17,6 +17,7 @@ A checkpoint that is lost or damaged counts as none: the next one is then the fi
 from __future__ import annotations
 
 import hashlib
+import re
 
 from coldchain.errors import ColdchainError, DamagedError, EvidenceError, StorageError
 from coldchain.evidence import effective_policy
@@ -31,6 +32,7 @@ from coldchain.tuf.metadata import Metadata
 POLICY = "policy"
 CHECKPOINT = "checkpoint"
 FORK = "fork.txt"
+_KEPT = re.compile(rf"{CHECKPOINT}(?:-[0-9a-f]{{16}})?\Z")
 
 
 def keep_policy(directory: ClientDirectory, data: bytes) -> str:
@@ -72,7 +74,7 @@ def policy_in_force(
 
 def is_memory(name: str) -> bool:
     """Whether a file of ``metadata/`` is what is known of the logs, and not of the roles."""
-    return name in (CHECKPOINT, FORK) or name.startswith(f"{CHECKPOINT}-")
+    return name == FORK or _KEPT.match(name) is not None
 
 
 def seen_checkpoint(

@@ -12,6 +12,9 @@
     6  remembered, durably, if step 4 still holds            409           the size that is there now
     7  200 with the cosignature's line
 
+A clock that stands before 1970 is answered 503 after step 3: a cosignature cannot say such a time. One that is merely wrong is the
+log's to notice.
+
 Worked example, a witness that remembers size 2: ``old 1`` is answered ``409`` with ``2``; the log sends ``old 2`` with the proof from
 2 to 3, and gets one line.
 
@@ -94,6 +97,7 @@ class Cosigner:
             checkpoint = question.checkpoint
             keys = self._keys(checkpoint.origin)
             self._verify(question.note, keys)
+            now = self._time()
         except Refused as refused:
             return refused.reply
         head = self._memory.head(checkpoint.origin)
@@ -105,7 +109,7 @@ class Cosigner:
         except EvidenceError as error:
             self._tell_fork(head, checkpoint, question.note)
             return Reply(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error.what}\n".encode(), "inconsistent")
-        signature = sign_text(question.note.text, self._key, self._sign, self._now())
+        signature = sign_text(question.note.text, self._key, self._sign, now)
         shown = SignedNote(question.note.text, (*_of(question.note, keys), signature)).encode()
         if not self._memory.advance(head, Head(checkpoint.origin, checkpoint.size, checkpoint.root, shown)):
             there = self._memory.head(checkpoint.origin)
@@ -127,6 +131,13 @@ class Cosigner:
         if not keys:
             raise Refused(HTTPStatus.NOT_FOUND, "unknown", "this witness does not follow that log")
         return keys
+
+    def _time(self) -> int:
+        now = self._now()
+        if now <= 0:  # a cosignature cannot say it
+            _log.error("the clock stands before 1970; nothing is cosigned until it is set")
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "clock", "this witness's clock is not set")
+        return now
 
     def _verify(self, note: SignedNote, keys: list[NoteKey]) -> None:
         try:

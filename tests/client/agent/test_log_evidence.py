@@ -12,21 +12,23 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.errors import DamagedError, EvidenceError, HeldError, StorageError
+from coldchain.errors import DamagedError, EvidenceError, HeldError, ResponseError, SignatureError, StorageError
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.durable import Folder
+from coldchain.keys import PublicKey
 from coldchain.limits import LIMITS
 from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import leaf_hash, node_hash
 from coldchain.tlog.note import SignedNote
 from coldchain.tlog.proof import OfflineProof, parse_proof
+from coldchain.tlog.vkey import Kind, NoteKey
 from coldchain.verify import PROOF
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, run, serving
 from tests.client.agent.world import contents
-from tests.client.tlog.memory_log import MemoryLog
-from tests.client.tuf.repository import digest
+from tests.client.tlog.memory_log import MemoryLog, Signing
+from tests.client.tuf.repository import digest, sign
 
 RELEASES = [FIRST, SECOND, THIRD]
 
@@ -360,12 +362,14 @@ async def test_going_to_another_log_and_back_does_not_make_a_log_forget_its_stor
 async def test_pinning_another_root_forgets_no_story(publisher: Publisher, endpoint: ClientDirectory) -> None:
     kept = (endpoint.metadata / "checkpoint").read_bytes()
     (endpoint.metadata / "fork.txt").write_bytes(b"proof")
+    (endpoint.metadata / "checkpoint-a.json").write_bytes(b"{}")
     publisher.repository.publish_root()
     newer = publisher.files["metadata/2.root.json"]
     with endpoint.locked():
         trusted.pin(endpoint, newer)
         endpoint.write_config(replace(endpoint.config(), root=digest(newer)))
     assert not (endpoint.metadata / "timestamp.json").exists()
+    assert not (endpoint.metadata / "checkpoint-a.json").exists(), "a region's role, whatever the region is called"
     assert (endpoint.metadata / "checkpoint").read_bytes() == kept
     assert (endpoint.metadata / "fork.txt").read_bytes() == b"proof"
     fork = MemoryLog()
@@ -395,6 +399,14 @@ async def test_the_installed_release_is_judged_by_the_policy_in_force_now(
         publisher.repository.publish()
     for _ in range(2):  # once in the full workflow, once after the quick check
         await refused(publisher, endpoint, "no quorum of witnesses: both: 1 of 2 needed .w9: no cosignature")
+    told = audit(endpoint, datetime.now(UTC)).error
+    if by == "customer":
+        assert isinstance(told, EvidenceError), "every byte is as signed: this is no damage that a repair would mend"
+        assert "as signed" in told.kept
+    else:
+        assert told is None, (
+            "offline it is judged by the root that came with the release, as it was when it was installed"
+        )
     # a proof that the new witness has cosigned too, under a role that is signed anew, makes it good again
     log.keys.append(ninth)
     resign(publisher, log.proof(0, at=publisher.now))
@@ -632,3 +644,87 @@ async def test_rubbish_in_any_file_an_endpoint_keeps_of_its_own_does_not_stand_i
             assert done.release == 2, (one.name, how)
             assert contents(ClientDirectory(copy)) == SECOND
             assert audit(ClientDirectory(copy), datetime.now(UTC)).error is None
+
+
+async def test_a_proof_under_an_older_checkpoint_is_good_if_the_newer_one_continues_it(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    publisher.publish(2, SECOND)
+    log, manifest = log_of(publisher), publisher.files[publisher.target("manifest.json")]
+    older = publisher.files[publisher.target(PROOF)]
+    assert await update(publisher, endpoint) == 2
+    log.append(b"of another product")
+    publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+    newer = log.proof(1, at=publisher.now)
+    resign(publisher, newer)
+    assert await update(publisher, endpoint) == 2
+    seen = (endpoint.metadata / "checkpoint").read_bytes()
+    assert seen == log.note(at=publisher.now).encode()
+    for entries in ([manifest], [b"special", manifest], [b"special", manifest, b"more"]):
+        fork = MemoryLog()
+        fork.append(*entries)
+        resign(publisher, fork.proof(entries.index(manifest), at=publisher.now))
+        await refused(publisher, endpoint, "two different stories")
+    resign(publisher, older)
+    assert await update(publisher, endpoint) == 2
+    assert (endpoint.metadata / "checkpoint").read_bytes() == seen, "what was seen never shrinks"
+
+
+async def test_no_link_of_the_chain_is_longer_than_an_entry_can_be(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Else whoever signs for the region fills an endpoint's memory with what no log holds."""
+    long = b"x" * (LIMITS.log_entry_bytes + 1)
+    publisher.files[f"manifests/{digest(long)}.json"] = long
+    publisher.previous = digest(long)
+    publisher.publish(3, SECOND)
+    with pytest.raises(ResponseError, match=r"longer than|more than"):
+        await update(publisher, endpoint)
+    assert contents(endpoint) == FIRST
+
+
+async def test_a_log_that_changes_its_key_keeps_its_story(publisher: Publisher, endpoint: ClientDirectory) -> None:
+    """Both keys stand in the policy for a while; what the old one signed is continued by what the new one signs, or refused."""
+    log = log_of(publisher)
+    private = MemoryLog("another-seed").key.private
+    new = Signing(NoteKey(log.origin, Kind.ED25519, PublicKey(bytes(private.verify_key))), private)
+    set_policy(endpoint, log.policy.replace("witness w0", f"log {new.public.vkey}\nwitness w0"))
+    publisher.log = None
+    publisher.publish(2, SECOND)
+    manifest = publisher.files[publisher.target("manifest.json")]
+    for entries in ([manifest], [b"special", manifest], [b"special", b"more", manifest]):
+        fork = MemoryLog()
+        fork.key = new
+        fork.append(*entries)
+        publisher.files.update({f"log/{path}": data for path, data in fork.files.items()})
+        resign(publisher, fork.proof(len(entries) - 1, at=publisher.now))
+        await refused(publisher, endpoint, "two different stories")
+    log.key = new
+    proof = log.proof(log.append(manifest), at=publisher.now)
+    publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
+    resign(publisher, proof)
+    assert await update(publisher, endpoint) == 2
+
+
+async def test_a_policy_without_the_root_keys_is_nobodys(publisher: Publisher, endpoint: ClientDirectory) -> None:
+    """All online keys, the region's and the targets' threshold: the next root, with a policy that asks for no witness, is refused."""
+    other = MemoryLog("log.example/other", witnesses=())
+    root = publisher.repository.root
+    good = list(root["coldchain"]["log_policy"])
+    root["coldchain"]["log_policy"] = other.policy.splitlines()
+    root["version"] += 1
+    signers = [one for role, every in publisher.repository.signers.items() if role != "root" for one in every]
+    publisher.files["metadata/2.root.json"] = sign(root, signers)
+    publisher.log = other
+    publisher.publish(2, SECOND)
+    tree = Path(endpoint.config().urls[0])
+    publisher.write(tree)
+    with pytest.raises(SignatureError, match=r"root"):
+        await run(endpoint)
+    assert contents(endpoint) == FIRST
+    # without the root: the release is in no log that is known here
+    root["version"] -= 1
+    root["coldchain"]["log_policy"] = good
+    del publisher.files["metadata/2.root.json"]
+    (tree / "metadata" / "2.root.json").unlink()
+    await refused(publisher, endpoint, "is not a log that is known here")

@@ -226,6 +226,31 @@ def test_the_same_size_is_cosigned_again_with_the_time_it_is(home: WitnessHome, 
         assert cosigned(cosigner_of(home, memory, now).add_checkpoint(ask(held, 5)), note(size=5), home.key) == now
 
 
+@pytest.mark.parametrize("now", [0, -1, -(2**40)])
+def test_a_clock_before_1970_cosigns_nothing_and_remembers_nothing(home: WitnessHome, memory: Memory, now: int) -> None:
+    before = memory.head(ORIGIN)
+    reply = cosigner_of(home, memory, now).add_checkpoint(ask(0, 5))
+    assert (reply.status, reply.word) == (503, "clock")
+    assert memory.head(ORIGIN) == before
+    assert cosigned(cosigner_of(home, memory).add_checkpoint(ask(0, 5)), note(size=5), home.key) == SIGNED_AT
+
+
+def test_a_question_that_is_sent_again_by_anybody_changes_nothing_but_the_time(
+    home: WitnessHome, memory: Memory
+) -> None:
+    """Checkpoints are public, so whoever likes may send them; every old one is told the size, whatever it brings."""
+    for held, size in ((0, 3), (3, 5), (5, 9)):
+        cosigned(cosigner_of(home, memory).add_checkpoint(ask(held, size)), note(size=size), home.key)
+    head = memory.head(ORIGIN)
+    assert head is not None
+    for held, size in ((0, 3), (3, 5), (5, 9), (0, 9), (3, 3), (5, 5)):
+        assert short(cosigner_of(home, memory).add_checkpoint(ask(held, size))) == (409, b"9\n")
+    for forked in (3, 5, 9):
+        assert cosigner_of(home, memory).add_checkpoint(ask(9, forked, fork(0, 9))).status in (400, 422)
+    assert memory.head(ORIGIN) == head
+    assert cosigned(cosigner_of(home, memory, SIGNED_AT + 9).add_checkpoint(ask(9, 9)), note(size=9), home.key)
+
+
 def test_logs_do_not_touch_each_other(home: WitnessHome, memory: Memory) -> None:
     memory.follow(OTHER_LOG.name, OTHER_LOG.vkey)
     cosigner = cosigner_of(home, memory)
