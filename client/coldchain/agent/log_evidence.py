@@ -178,7 +178,9 @@ class LogEvidence:
         if policy is None:
             return
         try:
-            check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
+            found = check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
+            if policy.rebuilds:
+                check_rebuilders(policy, found.manifest, release.region, kept, self.limits)
         except EvidenceError as error:
             raise EvidenceError(
                 f"release {release.release} is installed, and the log policy in force does not accept its evidence: {error.what}",

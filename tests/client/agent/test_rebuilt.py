@@ -17,7 +17,7 @@ from coldchain.agent.pack_source import open_pack_file
 from coldchain.attestation import Rebuild, bundles_of, file_name, published_path, sign_statement
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.bundle.pack import encode_head, read_pack
-from coldchain.errors import DamagedError, EvidenceError, TransportError
+from coldchain.errors import DamagedError, EvidenceError, HeldError, TransportError
 from coldchain.install import public_log
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
@@ -278,3 +278,26 @@ async def test_a_pack_brings_the_attestations_over_the_air_gap(publisher: Publis
     assert (await run(directory, pack=pack)).release == 2
     assert contents(directory) == SECOND
     assert audit(directory, now).error is None
+
+
+async def test_a_damaged_release_is_not_restored_from_evidence_that_is_no_longer_enough(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """The newer release is held, the installed one is damaged, and the customer asks for rebuilders by now."""
+    tree = publisher.folder / "tree"
+    publisher.write(tree)
+    directory = asking(publisher, tmp_path / "endpoint", 0, [str(tree)])
+    await run(directory)
+    publisher.publish(2, SECOND, share=0)
+    publisher.write(tree)
+    section = directory.current / "daily.hsb"
+    section.chmod(0o644)
+    section.write_bytes(b"damaged")
+    change_policy(publisher, directory, 1)
+    with pytest.raises(EvidenceError, match="no attestation"):
+        await run(directory)
+    assert section.read_bytes() == b"damaged"
+    change_policy(publisher, directory, 0)
+    with pytest.raises(HeldError, match="is repaired"):
+        await run(directory)
+    assert contents(directory) == FIRST
