@@ -15,11 +15,8 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
-from coldchain.commands import content, elsewhere, endpoint, packs, receipts, watching
 from coldchain.commands.command import Command, Found, shown
 from coldchain.errors import ColdchainError, StorageError
-
-COMMANDS = (endpoint, content, packs, receipts, watching)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -41,6 +38,9 @@ def run(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     as_json = "--json" in words
     try:
+        # here and not above: loading takes a moment, and who interrupts it wants no traceback either
+        from coldchain.commands import elsewhere
+
         lacking = elsewhere.lacking(words)
         if lacking is not None:
             raise lacking
@@ -96,6 +96,8 @@ def _answer(text: str) -> ColdchainError | None:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    from coldchain.commands import content, elsewhere, endpoint, packs, receipts, watching
+
     parser = argparse.ArgumentParser(
         prog="coldchain",
         description="Fetches, verifies and installs signed anti-virus signature sets.",
@@ -116,7 +118,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         one.set_defaults(command=run)
         return one
 
-    for module in COMMANDS:
+    for module in (endpoint, content, packs, receipts, watching):
         module.add(command)
     if not words or words[0] not in commands.choices:
         elsewhere.add(command)
