@@ -21,7 +21,7 @@ from coldchain.commands.command import (
 from coldchain.commands.endpoint import show_nothing, show_progress
 from coldchain.errors import MalformedError, UsageError
 from coldchain.evidence import effective_policy
-from coldchain.install import public_log, trusted
+from coldchain.install import durable, public_log, trusted
 from coldchain.install.directory import ROOT_POLICY, check_region, urls
 from coldchain.mirror.directory import MOST_GRACE, MirrorConfig, MirrorDirectory
 from coldchain.tuf.trusted_set import pinned_root
@@ -63,7 +63,9 @@ def add(command: Add) -> None:
         type=whole_number,
         help="how long a file stays after nothing names it any more (default 24); remembered",
     )
-    mirror.add_argument("--check", action="store_true", help="hash every file again, and fetch anew what is damaged")
+    mirror.add_argument(
+        "--check", action="store_true", help="hash every file again, fetch anew what is damaged, make all packs again"
+    )
     mirror.add_argument("--product", help=argparse.SUPPRESS)
 
 
@@ -79,7 +81,7 @@ def _mirror(options: argparse.Namespace) -> Found:
     policy = own_policy(options.policy) if options.policy not in (None, ROOT_POLICY) else None
     config = _config(options, old, pinned, policy)
     directory.make()
-    with directory.own.locked():
+    with durable.disk(directory.path), directory.own.locked():
         if policy is not None:
             public_log.keep_policy(directory.own, policy)
         if pinned is not None:

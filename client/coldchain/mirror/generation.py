@@ -29,7 +29,9 @@ from coldchain.mirror.directory import METADATA, OWN, MirrorDirectory
 
 FOLDER: Final = "generations"
 TIMESTAMP: Final = "timestamp.json"
-_PLACE: Final = re.compile(rf"{re.escape(OWN)}/{FOLDER}/([0-9a-f]{{16}})\Z")
+AGAIN: Final = "-again"
+"""Ends the name of a generation that takes the place of a damaged one of the same files: a link cannot change to itself."""
+_PLACE: Final = re.compile(rf"{re.escape(OWN)}/{FOLDER}/([0-9a-f]{{16}}(?:{AGAIN})?)\Z")
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 MOST_BYTES: Final = 16 * 1024 * 1024
 
@@ -126,7 +128,7 @@ def _fill(directory: MirrorDirectory, place: str, files: Mapping[str, bytes]) ->
     """A durable folder with these files; of another name when one of that name is served, and damaged."""
     with directory.own.folder(FOLDER) as folder:
         if current(directory) == place:
-            place = hashlib.sha256(place.encode()).hexdigest()[:16]
+            place += AGAIN
         folder.remove(place)
         folder.make(place)
         with folder.folder(place) as new:
@@ -170,3 +172,10 @@ def read(directory: MirrorDirectory, name: str) -> bytes | None:
             return None
         with tree.folder(METADATA) as folder:
             return folder.read(name, MOST_BYTES)
+
+
+def whole(directory: MirrorDirectory) -> dict[str, bytes]:
+    """What is served as metadata now; nothing when it is not what the generation's name says: no old file of it is carried on."""
+    found = {name: data for name in served(directory) if (data := read(directory, name)) is not None}
+    place = current(directory)
+    return found if place is None or place.removesuffix(AGAIN) == name_of(found) else {}

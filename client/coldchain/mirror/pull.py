@@ -16,6 +16,7 @@ cannot be verified holds back all of them, since they share one snapshot: an end
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
@@ -52,6 +53,7 @@ from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet, next_root, pinned_root
 from coldchain.verify import ROLLOUT_ROLE, RegionRelease, Target, channels, listed_targets, region_release
 
+_DIGEST: Final = re.compile(r"(?:targets|manifests)/(?:[^/]+/)*([0-9a-f]{64})\.[^/]+\Z")
 CHECKPOINT: Final = "log/checkpoint"
 
 
@@ -376,11 +378,7 @@ class _Pull:
     # -- publishing --------------------------------------------------------------------------------------------------
 
     async def _publish(self, found: TrustedSet) -> bool:
-        self.before = {
-            name: data
-            for name in generation.served(self.directory)
-            if (data := generation.read(self.directory, name)) is not None
-        }
+        self.before = generation.whole(self.directory)
         named = await self._roots()
         top = [("snapshot", found.snapshot), *((name, found.role(name)) for name in ("targets", ROLLOUT_ROLE))]
         for name, role in [*top, *((region, found.role(region)) for region in self.config.regions)]:
@@ -404,7 +402,8 @@ class _Pull:
         """Makes the packs, if they are asked for; those of another generation are made again."""
         made: dict[str, str] = {}
         if self.config.packs:
-            made = await make_packs(self.directory, self.config, self.tree, self.state.packs, self.now, self.limits)
+            known = {} if self.settings.check else self.state.packs
+            made = await make_packs(self.directory, self.config, self.tree, known, self.now, self.limits)
             self.named |= set(made)
             self.out.packs = sorted(made)
         self.state = MirrorState(self.state.unnamed, made)
@@ -424,8 +423,16 @@ class _Pull:
                 self.out.removed_bytes += length
 
     def _note_unnamed(self) -> None:
-        """Since when files are not named; a clock that went back starts their grace anew."""
+        """Since when files are not named; a clock that went back starts their grace anew.
+
+        With ``check`` those go at once that are not what their name says, or have no digest in it.
+        """
         there = self.tree.files()
+        for path in sorted(there.keys() - self.named) if self.settings.check else ():
+            if (digest := _DIGEST.search(path)) is None or self.tree.digest(path) != digest[1]:
+                self.out.removed += 1
+                self.out.removed_bytes += self.tree.remove(path)
+                del there[path]
         there |= {f"{METADATA}/{name}": length for name, length in generation.served(self.directory).items()}
         moment = self.now.replace(microsecond=0)
         unnamed = {path: min(self.state.unnamed.get(path, moment), moment) for path in there if path not in self.named}
