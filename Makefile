@@ -51,6 +51,7 @@ lock:
 	$(LOCK) client/pyproject.toml --extra agent -o client/requirements.lock
 	$(LOCK) --group bench -c requirements.lock -o benchmarks/requirements.lock
 	$(LOCK) pyproject.toml -c requirements.lock -o server/requirements.lock
+	$(LOCK) --group build -c requirements.lock -o deploy/build-requirements.lock
 	$(LOCK) --group deploy -c requirements.lock -o deploy/requirements.lock
 
 clean:
