@@ -11,6 +11,8 @@ waiting    accepted, or the last answer is written     ``idle_seconds``; from th
 answering  the request is whole                        ``answer_floor_seconds`` + size / ``answer_min_rate``
 =========  ==========================================  =====================================================
 
+A request that waits for news (:mod:`~coldchain_server.web.waiting`) is answering, with the time that it waits on top.
+
 One sweep a second (or finer, when a bound is small) aborts whatever is late. At the cap a new connection takes the place
 of the one that has waited longest; only when all are answering is it refused. So idle connections cannot keep
 good clients out. A handshake of TLS counts towards the cap and has its own limit in the event loop.
@@ -26,7 +28,7 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from coldchain_server.web.counters import Counters
 
@@ -64,6 +66,19 @@ class Bounds:
 BOUNDS: Final = Bounds()
 
 
+class Front(Protocol):
+    """Who takes some requests before aiohttp's handler sees them, one at a time for a connection."""
+
+    def take(self, connection: Connection, data: bytes) -> bool:
+        """Takes the bytes that begin a connection, or leaves them."""
+
+    def holds(self, connection: Connection) -> bool:
+        """Whether it has a request of this connection."""
+
+    def gone(self, connection: Connection) -> None:
+        """The connection is over."""
+
+
 class Refused(asyncio.Protocol):
     """Closes the connection at once."""
 
@@ -92,17 +107,33 @@ class Connection(asyncio.Protocol):
         """Starts to wait for a request."""
         self.transport = cast(asyncio.Transport, transport)
         self._owner.opened(self)
-        self.inner = self._owner.make_handler()
-        self._owner.by_handler[self.inner] = self
-        self.inner.connection_made(transport)
+
+    def _handler(self) -> asyncio.Protocol:
+        """The handler of aiohttp's, made when there is something for it to read."""
+        assert self.transport is not None
+        inner = self._owner.make_handler()
+        self.inner = inner
+        self._owner.by_handler[inner] = self
+        inner.connection_made(self.transport)
+        if self._writing_paused:
+            inner.pause_writing()
+        return inner
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
+        front = self._owner.front
+        if front is not None and self.inner is None:
+            if front.holds(self):  # it has to wait for its answer
+                return self.abort()
+            if not self._header and front.take(self, data):
+                return None
         if not self._header and self in self._owner.waiting:
             self._header = True
             self.deadline = min(self.deadline, self._owner.clock() + self._owner.bounds.header_seconds)
-        if self.inner is not None:
-            self.inner.data_received(data)
+        if self.transport is None or self.transport.is_closing():
+            return None
+        (self.inner or self._handler()).data_received(data)
+        return None
 
     def eof_received(self) -> bool | None:
         """The client sends no more."""
@@ -124,6 +155,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._owner.closed(self)
+        if self._owner.front is not None:
+            self._owner.front.gone(self)
         self._wake()
         if self.inner is not None:
             self._owner.by_handler.pop(self.inner, None)
@@ -146,6 +179,25 @@ class Connection(asyncio.Protocol):
         """Gives the client the time that an answer of ``length`` bytes may take."""
         bounds = self._owner.bounds
         self.deadline = self._owner.clock() + bounds.answer_floor_seconds + length / bounds.answer_min_rate
+
+    def wait(self, seconds: float) -> None:
+        """Gives the client the time that an answer may take which comes after ``seconds`` at the latest."""
+        self.expect(0)
+        self.deadline += seconds
+
+    def hold(self, seconds: float) -> None:
+        """A request is whole that is answered after ``seconds`` at the latest, by :meth:`answer_held`."""
+        self._owner.waiting.pop(self, None)
+        self.wait(seconds)
+
+    def answer_held(self, data: bytes, *, close: bool) -> None:
+        """Writes the whole answer to a request that was held."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+            if close:
+                self.transport.close()
+            else:
+                self.end()
 
     def end(self) -> None:
         """The answer is written: waits for the next request, and for what the client has yet to read."""
@@ -180,6 +232,7 @@ class Connections:
         self.counters = counters
         self.clock = asyncio.get_running_loop().time
         self.make_handler: Handler = Refused
+        self.front: Front | None = None
         self.open: set[Connection] = set()
         self.waiting: dict[Connection, None] = {}  # in the order in which they began to wait
         self.by_handler: dict[asyncio.Protocol, Connection] = {}

@@ -39,6 +39,8 @@ from coldchain_server.web.listening import (
 )
 from coldchain_server.web.published_files import PublishedFiles
 from coldchain_server.web.supervision import Job, Supervisor
+from coldchain_server.web.waiting import PATH as WAIT_PATH
+from coldchain_server.web.waiting import Waiting
 
 _METRICS_SHUTDOWN_SECONDS: Final = 1.0
 
@@ -55,12 +57,12 @@ def make_app(
     now: Clock = utc_now,
     metrics: bool = False,
 ) -> web.Application:
-    """The application: the published tree, ``/healthz``, ``/readyz`` and, if wanted, ``/metrics``.
+    """The application: the published tree, ``/healthz``, ``/readyz``, ``/v1/wait`` and, if wanted, ``/metrics``.
 
     Args:
         storage: the published tree.
         counters: where to count.
-        connections: gives requests their deadlines; see :mod:`~coldchain_server.web.connection_cap`.
+        connections: gives requests their deadlines; see :mod:`~coldchain_server.web.connection_cap`. Nobody waits without.
         checks: further reasons for ``/readyz``.
         warnings: what ``/readyz`` shows beside them.
         now: the clock that expiry is judged by.
@@ -77,6 +79,10 @@ def make_app(
     ]
     if metrics:
         pages.append(("/metrics", _metrics_page(counters)))
+    if connections is not None:
+        waiting = Waiting(files.tags, counters, connections)
+        app.on_shutdown.append(waiting.close)
+        app.router.add_get(WAIT_PATH, waiting.handle, expect_handler=_expect_nothing, allow_head=False)
     for path, page in pages:
         app.router.add_get(path, page, expect_handler=_expect_nothing)
     app.router.add_route("*", "/{path:.*}", files.handle, expect_handler=_expect_nothing)
