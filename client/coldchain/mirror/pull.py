@@ -34,7 +34,7 @@ from coldchain.errors import (
     StorageError,
     VerificationError,
 )
-from coldchain.evidence import check_manifest, refused
+from coldchain.evidence import check_manifest, open_evidence, refused
 from coldchain.install import durable, public_log, trusted
 from coldchain.install.part import SUFFIX
 from coldchain.mirror import generation
@@ -114,7 +114,7 @@ class _Pull:
         self._check_room(targets)
         manifests: dict[str, Manifest] = {}
         for release in releases:
-            manifests[release.manifest.sha256] = await self._statement(found, release)
+            manifests[release.manifest] = await self._statement(found, release)
         for manifest in manifests.values():
             await self._chain(manifest)
         await self._attestations(policy, releases, manifests)
@@ -197,14 +197,13 @@ class _Pull:
     # -- what a release's evidence needs -----------------------------------------------------------------------------
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> Manifest:
-        """Brings manifest and proof of a release and judges them as an endpoint of its region does."""
-        data = await self._small(release.manifest)
+        """Brings the evidence of a release and judges them as an endpoint of its region does."""
+        data, proof = open_evidence(await self._small(release.evidence), release, self.limits)
         manifest = check_manifest(data, release, self.limits)
-        proof = await self._small(release.proof) if release.proof is not None else None
         evidence = await self._evidence(release.region).check(found.root, release, data, proof, None)
         assert evidence is not None  # a mirror's configuration always names a policy
         self.heads.append(evidence.verified.checkpoint)
-        self._put(f"manifests/{release.manifest.sha256}.json", data)
+        self._put(f"manifests/{release.manifest}.json", data)
         return manifest
 
     async def _chain(self, newest: Manifest) -> None:
@@ -247,10 +246,10 @@ class _Pull:
             EvidenceError: fewer than the policy asks for have rebuilt a release.
         """
         for release in releases:
-            manifest = manifests[release.manifest.sha256]
+            manifest = manifests[release.manifest]
             files: dict[str, bytes] = {}
             for key in policy.rebuilders.values():
-                path = published_path(release.manifest.sha256, key)
+                path = published_path(release.manifest, key)
                 old = self.tree.read(path, self.limits.attestation_bytes)
 
                 async def ask(source: Source, path: str = path, old: bytes | None = old) -> bytes:
