@@ -41,6 +41,11 @@ $(DEPLOY): deploy/requirements.lock $(READY) ## the linter of the Containerfiles
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r deploy/requirements.lock
 	touch $@
 
+pages: $(READY) ## man pages, completion and the page of exit codes, after a command's words changed
+	$(VENV)/bin/python -m deploy.make_man
+	$(VENV)/bin/python -m deploy.make_completion
+	$(VENV)/bin/python docs/make_exit_codes.py
+
 deb: $(READY) ## Debian packages for this machine's release, into dist/
 	$(VENV)/bin/python -m deploy.make_deb --output dist
 
@@ -57,4 +62,4 @@ lock:
 clean:
 	rm -rf $(VENV) demo-run dist
 
-.PHONY: demo test check lint faults bench deb lock clean
+.PHONY: demo test check lint faults bench pages deb lock clean

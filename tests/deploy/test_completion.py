@@ -31,7 +31,7 @@ def shell(name: str) -> str:
 
 def test_the_scripts_are_current() -> None:
     found = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
-    assert found == files(), "run: python -m deploy.make_completion"
+    assert found == files(), "run: make pages"
 
 
 def bash(*lines: list[str], cwd: Path | None = None) -> list[set[str]]:

@@ -21,7 +21,7 @@ EVERY = [one for program in (client(), server_commands()) for one in program.wal
 
 def test_the_pages_are_current() -> None:
     found = {path.name: path.read_text(encoding="ascii") for path in FOLDER.glob("*")}
-    assert found == pages(), "run: python -m deploy.make_man"
+    assert found == pages(), "run: make pages"
 
 
 def test_every_command_and_option_of_help_is_in_its_page() -> None:

@@ -9,12 +9,16 @@ The link is replaced in one step, so that a new root and a timestamp under its n
 for a rotation of that key. A new folder takes over from the old one what is no longer named but still in its grace, so a reader who
 began with the old timestamp ends with it.
 
+Web servers tell a file's version by its length and the second of its last change, and a timestamp's length hardly ever changes: a new
+one is dated later than the one before, so that no poll is told "not modified" of another one.
+
 Where the system has no links (a stick with FAT), the files are written into a plain folder ``metadata``, timestamp last; a crash
 then shows old or new in all cases but that rotation, whose readers wait for the next run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import re
@@ -90,21 +94,22 @@ def publish(directory: MirrorDirectory, named: Mapping[str, bytes], kept: Mappin
         Whether anything changed.
     """
     files = {**kept, **named}
+    dated = _date(directory)
     place, old = name_of(files), current(directory)
     if old is not None and _same(directory, old, files):
         return False
     with durable.open_folder(directory.path) as tree:
         found = tree.look(METADATA)
         if found is not None and stat.S_ISDIR(found.st_mode):
-            return _in_place(tree, files)
-        fresh = _fill(directory, place, files)
+            return _in_place(tree, files, dated)
+        fresh = _fill(directory, place, files, dated)
         try:
             tree.replace_symlink(METADATA, f"{OWN}/{FOLDER}/{fresh}")
         except StorageError as error:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _NO_LINKS:
                 raise
             tree.make(METADATA)
-            _in_place(tree, files)
+            _in_place(tree, files, dated)
     tidy(directory)
     return True
 
@@ -124,7 +129,7 @@ def _same(directory: MirrorDirectory, place: str, files: Mapping[str, bytes]) ->
         )
 
 
-def _fill(directory: MirrorDirectory, place: str, files: Mapping[str, bytes]) -> str:
+def _fill(directory: MirrorDirectory, place: str, files: Mapping[str, bytes], dated: int) -> str:
     """A durable folder with these files; of another name when one of that name is served, and damaged."""
     with directory.own.folder(FOLDER) as folder:
         if current(directory) == place:
@@ -135,23 +140,49 @@ def _fill(directory: MirrorDirectory, place: str, files: Mapping[str, bytes]) ->
             for name, data in files.items():
                 with new.new_file(name, mode=0o644) as file:
                     file.write(data)
+            _date_later(new, dated)
             new.sync()
     return place
 
 
-def _in_place(tree: Folder, files: Mapping[str, bytes]) -> bool:
+def _in_place(tree: Folder, files: Mapping[str, bytes], dated: int) -> bool:
     """One file after the other, what names others after what it names."""
     changed = False
     with tree.folder(METADATA) as folder:
         for name in sorted(files, key=_order):
             if folder.read(name, len(files[name])) != files[name]:
                 folder.write(name, files[name])
+                if name == TIMESTAMP:
+                    _date_later(folder, dated)
                 changed = True
         for name in folder.names():
             if name not in files:
                 folder.remove(name)
                 changed = True
     return changed
+
+
+def _date(directory: MirrorDirectory) -> int:
+    """The second in which the timestamp that is served was last changed; 0 when there is none."""
+    place = current(directory)
+    with contextlib.ExitStack() as stack:
+        if place is not None:
+            folder = stack.enter_context(directory.own.folder(FOLDER, place))
+        else:
+            tree = stack.enter_context(durable.open_folder(directory.path))
+            found = tree.look(METADATA)
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                return 0
+            folder = stack.enter_context(tree.folder(METADATA))
+        seen = folder.look(TIMESTAMP)
+    return int(seen.st_mtime) if seen is not None else 0
+
+
+def _date_later(folder: Folder, dated: int) -> None:
+    """Two seconds later, if it is not: FAT counts no finer."""
+    found = folder.look(TIMESTAMP)
+    if found is not None and int(found.st_mtime) < dated + 2:
+        folder.date(TIMESTAMP, dated + 2)
 
 
 def _order(name: str) -> tuple[int, str]:

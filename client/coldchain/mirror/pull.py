@@ -197,7 +197,7 @@ class _Pull:
     # -- what a release's evidence needs -----------------------------------------------------------------------------
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> Manifest:
-        """Brings manifest and proof of a release and judges them as an endpoint of its region does."""
+        """Brings the evidence of a release and judges them as an endpoint of its region does."""
         data, proof = open_evidence(await self._small(release.evidence), release, self.limits)
         manifest = check_manifest(data, release, self.limits)
         evidence = await self._evidence(release.region).check(found.root, release, data, proof, None)

@@ -173,7 +173,7 @@ async def test_a_second_run_fetches_only_what_is_new(scene: Scene) -> None:
         assert again.action == "updated"
         new = set(served(scene.mirror)) - before
         probes = {"metadata/2.root.json", "metadata/timestamp.json", "log/checkpoint"}
-        # the manifest comes once, and is served under two names
+        # the manifest comes in the evidence, and is served under its own name too
         manifest = {path for path in new if path.startswith("manifests/")}
         assert set(edge.paths) == (new - manifest) | probes
         assert max(map(edge.paths.count, edge.paths)) <= 2
@@ -205,7 +205,7 @@ def test_another_region_comes_and_goes(scene: Scene) -> None:
     assert scene.update(client) == 1
     scene.pull()
     scene.later = timedelta(hours=23)
-    assert scene.pull(replace(scene.config, grace=22)).removed == 3
+    assert scene.pull(replace(scene.config, grace=22)).removed == 2
     assert not (scene.mirror.path / "targets" / "jp").exists() or list(
         (scene.mirror.path / "targets/jp/stable").iterdir()
     )
@@ -221,12 +221,12 @@ def test_every_altered_file_is_refused_and_what_was_served_stays(scene: Scene) -
     scene.publish(2, SECOND)
     new = [path for path, data in scene.publisher.files.items() if old.get(path) != data and "jp" not in path]
     kinds = {re.sub(r"[0-9a-f]{64}|\d+", "*", path) for path in new}
-    assert len(kinds) >= 9
+    assert len(kinds) >= 8
     saved = scene.path / "saved"
     shutil.copytree(scene.mirror.path, saved, symlinks=True)
     for path in new:
         if path.startswith("manifests/") or "tile/entries" in path:
-            continue  # a manifest comes as a target as well; entries do not come
+            continue  # a manifest comes in the evidence as well; entries do not come
         whole = (scene.upstream / path).read_bytes()
         for damage in (whole[:-1], whole[:9] + bytes([whole[9] ^ 1]) + whole[10:], b"", whole + b" " * 9000):
             shutil.rmtree(scene.mirror.path)
@@ -269,7 +269,7 @@ def test_a_tampered_mirror_is_refused_by_its_readers_and_mended_by_a_check(scene
     scene.publish(2, SECOND)
     scene.pull()
     unnamed = parse_mirror_state((scene.mirror.own.path / "state.json").read_bytes()).unnamed
-    assert len(unnamed) > 6
+    assert len(unnamed) >= 6
     template = scene.path / "template"
     shutil.copytree(client.path, template, symlinks=True)
     saved = scene.path / "saved"
@@ -461,9 +461,7 @@ def test_a_file_stays_for_its_grace_and_no_longer(scene: Scene) -> None:
     second = set(served(scene.mirror))
     assert first <= second
     gone = {
-        path
-        for path in first
-        if re.search(r"targets/.*(full|proof|manifest)|metadata/2\.(us|roll|snap)|000\.p/1$", path)
+        path for path in first if re.search(r"targets/.*(full|evidence)|metadata/2\.(us|roll|snap)|000\.p/1$", path)
     }
     assert done.waiting == len(gone) >= 6
     for hours in (1, 4, 5):
@@ -582,6 +580,26 @@ def test_without_links_the_metadata_is_written_in_place(scene: Scene, monkeypatc
         monkeypatch.setattr(os, "link", refuse)
         assert scene.pull(config).action == "current"
     assert not (scene.mirror.path / "metadata/1.snapshot.json").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_every_timestamp_is_dated_later_than_the_one_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """nginx gives two files of one length and one second the same entity tag, and would hide the second of them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    dates = []
+    for release in range(2, 6):
+        with monkeypatch.context() as patched:
+            if not links:
+                patched.setattr(os, "symlink", refuse)
+            scene.pull()
+        dates.append(int((scene.mirror.path / "metadata/timestamp.json").stat().st_mtime))
+        scene.publish(release, FIRST)
+    assert all(after > before for before, after in itertools.pairwise(dates))
 
 
 def test_a_copy_without_links_serves(scene: Scene, tmp_path: Path) -> None:
