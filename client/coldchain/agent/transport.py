@@ -222,9 +222,10 @@ class HttpSource:
         except (aiohttp.ClientPayloadError, asyncio.IncompleteReadError) as error:
             raise TransportError(f"{self.url}/{path}: the connection broke off in the middle") from error
         except aiohttp.ClientHttpProxyError as error:
-            raise self._refused_by_proxy(error) from error
-        except aiohttp.ClientResponseError as error:
-            raise ResponseError(f"{self.url}/{path}: an answer that is not HTTP") from error
+            raise self._refused_by_proxy(error) from None  # the library's error holds the login
+        except aiohttp.ClientResponseError:
+            said = f" (from the proxy {self._proxy.shown}, perhaps)" if self._proxy else ""
+            raise ResponseError(f"{self.url}/{path}: an answer that is not HTTP{said}") from None  # as above
         except aiohttp.ClientProxyConnectionError as error:
             raise TransportError(
                 f"{self._where} cannot be reached: {error.os_error.strerror or error.os_error}",
