@@ -200,10 +200,10 @@ def picture(fleet: Fleet, naive: Fleet, minutes: int, down: float) -> str:
         out.append(f'<path d="{path}" stroke="#1f5fa8" stroke-width="{width / (6 * minutes) * 0.9:.2f}"/>')
         out.append(f'<path d="M{left} {base}H{left + width}" stroke="#444"/>')
         out.append(f'<text x="{left - 6}" y="{base - height + 10}" text-anchor="end">{most}</text>')
-        for minute in range(0, minutes + 1, 15):
-            out.append(
-                f'<text x="{left + minute * width / minutes:.1f}" y="{base + 16}" text-anchor="middle">{minute} min</text>'
-            )
+        out += [
+            f'<text x="{left + minute * width / minutes:.1f}" y="{base + 16}" text-anchor="middle">{minute} min</text>'
+            for minute in range(0, minutes + 1, 15)
+        ]
     out.append("</svg>\n")
     return "\n".join(out)
 

@@ -121,10 +121,10 @@ async def _both(reader: Reader, writer: Writer, back: Reader, forth: Writer) -> 
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        forth.close()
         for one in pumps:
             one.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-        forth.close()
 
 
 @contextlib.asynccontextmanager
