@@ -120,13 +120,12 @@ def _covers(name: str, host: str, port: int) -> bool:
     if name == "*":
         return True
     address = _address(host)
-    if address is not None:
-        try:
-            network = ipaddress.ip_network(name.strip("[]"), strict=False)
-        except ValueError:
-            pass
-        else:
-            return address in network
+    try:
+        network = ipaddress.ip_network(name.strip("[]"), strict=False)
+    except ValueError:
+        pass
+    else:
+        return address is not None and address in network
     head, colon, tail = name.rpartition(":")
     if colon and tail.isdecimal() and (head.startswith("[") or ":" not in head):
         return int(tail[:6]) == port and _covers(head, host, port)
