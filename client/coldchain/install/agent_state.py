@@ -105,7 +105,12 @@ class AgentState:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        out: Object = {"format": FORMAT, "boot": self.boot, "failures": self.failures, "received": self.received}
+        out: Object = {
+            "format": FORMAT,
+            "boot": self.boot,
+            "failures": self.failures,
+            "received": min(self.received, canonical.MAX_INTEGER),
+        }
         out |= {name: _encode(one) for name, one in (("earliest", self.earliest), ("next", self.next)) if one}
         told = sorted(self.told.items())[:_MOST_TOLD]
         out["told"] = [{"server": server, "until": _encode(until)} for server, until in told]
