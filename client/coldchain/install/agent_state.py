@@ -35,6 +35,7 @@ FORMAT: Final = "coldchain-agent-1"
 MOST_BYTES: Final = 64 * 1024
 MOST_WAIT: Final = 2 * 86_400
 MOST_WHAT: Final = 500
+OVERDUE_SECONDS: Final = 900
 _MOST_TOLD: Final = 2 * MOST_URLS
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
