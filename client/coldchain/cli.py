@@ -101,7 +101,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def _parser(words: Sequence[str] | None) -> argparse.ArgumentParser:
-    from coldchain.commands import content, elsewhere, endpoint, mirroring, packs, receipts, watching
+    from coldchain.commands import agent, content, elsewhere, endpoint, mirroring, packs, receipts, watching
 
     parser = argparse.ArgumentParser(
         prog="coldchain",
@@ -123,7 +123,7 @@ def _parser(words: Sequence[str] | None) -> argparse.ArgumentParser:
         one.set_defaults(command=run)
         return one
 
-    for module in (endpoint, content, packs, mirroring, receipts, watching):
+    for module in (endpoint, agent, content, packs, mirroring, receipts, watching):
         module.add(command)
     if words is not None and (not words or words[0] not in commands.choices):
         elsewhere.add(command)

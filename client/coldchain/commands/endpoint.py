@@ -206,6 +206,7 @@ def _status(options: argparse.Namespace) -> Found:
             f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
             f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
             *found.log.lines(found.now),
+            f"agent        {found.agent.line(found.now)}",
             f"engines load {directory.current}",
         ]
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 from coldchain.canonical import Object
 from coldchain.errors import ColdchainError
 from coldchain.install import durable, trusted, versions
+from coldchain.install.agent_state import AgentState, read_agent_state
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.log_status import LogStatus, log_status
 from coldchain.install.state import State
@@ -30,6 +31,7 @@ class Status:
         offered: the newest release known for this region and channel; None when none is known.
         rollout: how far the newest release's rollout is, in words.
         log: what is known of the public log.
+        agent: what the agent remembers; empty when none has run.
         now: the time this was asked.
     """
 
@@ -42,6 +44,7 @@ class Status:
     offered: int | None
     rollout: str
     log: LogStatus
+    agent: AgentState
     now: datetime
 
     @property
@@ -72,6 +75,7 @@ class Status:
             "rollout": self.rollout,
             "damage": self.damage,
             "log": self.log.as_json(),
+            "agent": self.agent.as_json(self.now),
         }
 
 
@@ -118,5 +122,6 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
         offered=offered,
         rollout=rollout,
         log=log_status(directory, config, version, now, limits),
+        agent=read_agent_state(directory),
         now=now,
     )
