@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import dataclasses
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -54,6 +53,7 @@ from coldchain.errors import (
 from coldchain.install import trusted, versions
 from coldchain.install.agent_state import AgentState, Instant, boot_id, moment, read_agent_state, write_agent_state
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.source_health import random_draw
 from coldchain.prometheus import write_metrics
 
 LOOK_SECONDS: Final = 60.0
@@ -66,11 +66,6 @@ STOP_SECONDS: Final = 2.0
 def utc_now() -> datetime:
     """The clock."""
     return datetime.now(UTC)
-
-
-def random_draw() -> float:
-    """From 0 to below 1, from the system's randomness: endpoints that start alike must not draw alike."""
-    return secrets.randbits(53) / (1 << 53)
 
 
 @dataclass

@@ -5,12 +5,14 @@ When none is good, the most telling refusal counts: bytes that lie say more than
     https://a.example   503          ThrottledError
     https://b.example   other bytes  DigestError      <- this one is raised
 
+Whoever was no good while another was is noted (``conduct``), and asked later in runs to come (:mod:`coldchain.install.source_health`).
+
 A file of size is completed in staging, wherever its pieces come from: its length and digest are signed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from coldchain.agent.transport import Progress, Source
@@ -25,6 +27,7 @@ from coldchain.errors import (
 )
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.part import Part
+from coldchain.install.source_health import Conduct
 from coldchain.verify import Target
 
 TRIES: Final = 4
@@ -38,15 +41,27 @@ class Sources:
         sources: in the order they are asked; at least one.
         directory: whose staging downloads are completed in; its lock is held.
         progress: told how a download comes on.
+        conduct: told how the sources behave; None where nobody wants to know.
     """
 
-    def __init__(self, sources: list[Source], directory: ClientDirectory, progress: Progress) -> None:
-        self._sources, self._directory, self._progress = sources, directory, progress
+    def __init__(
+        self,
+        sources: list[Source],
+        directory: ClientDirectory,
+        progress: Progress,
+        conduct: Conduct | None = None,
+    ) -> None:
+        self._sources, self._directory, self._progress, self._conduct = sources, directory, progress, conduct
 
     @property
     def first(self) -> Source:
         """The one that is asked first."""
         return self._sources[0]
+
+    @property
+    def others(self) -> list[Source]:
+        """The ones that are asked after it."""
+        return self._sources[1:]
 
     def prefer(self, source: Source) -> None:
         """Asks this one first from now on."""
@@ -58,20 +73,34 @@ class Sources:
         self._sources.append(self._sources.pop(0))
         return len(self._sources) > 1
 
-    async def first_good(self, ask: Callable[[Source], Awaitable[T]]) -> tuple[T, Source]:
+    async def first_good(self, ask: Callable[[Source], Awaitable[T]], *, blame: bool = False) -> tuple[T, Source]:
         """The first good answer, and whose it is.
+
+        Args:
+            ask: what is asked of each.
+            blame: every source should have a good answer: those before the first that has are noted, and where none has, those
+                whose bytes lie. What did not come at all from anybody is the network's fault.
 
         Raises:
             ColdchainError: the most telling refusal, when none is good.
         """
-        errors: list[ColdchainError] = []
+        errors: list[tuple[Source, ColdchainError]] = []
         for source in self._sources:
             try:
-                return await ask(source), source
+                found = await ask(source)
             except (VerificationError, EvidenceError, NewerFormatError, TransportError) as error:
-                errors.append(error)
-        refused = [error for error in errors if not isinstance(error, TransportError)]
-        raise (refused or errors)[0]
+                errors.append((source, error))
+            else:
+                self._note([*errors, (source, None)] if blame else [])
+                return found, source
+        refused = [(source, error) for source, error in errors if not isinstance(error, TransportError)]
+        self._note(refused if blame else [])
+        raise (refused or errors)[0][1]
+
+    def _note(self, ends: Sequence[tuple[Source, ColdchainError | None]]) -> None:
+        for source, error in ends:
+            if self._conduct is not None:
+                self._conduct.note(source.url, error)
 
     async def answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
         """As :meth:`first_good`, without whose answer it is."""
@@ -97,5 +126,5 @@ class Sources:
                         raise
             return None
 
-        await self.first_good(ask)
+        await self.first_good(ask, blame=True)
         return part

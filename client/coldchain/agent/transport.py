@@ -76,11 +76,15 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A small file: ``data`` is None when it was not modified, or when there is none (``missing``)."""
+    """A small file: ``data`` is None when it was not modified, or when there is none (``missing``).
+
+    ``age``: for how many seconds a copy was not compared with the origin, as it says itself.
+    """
 
     data: bytes | None
     missing: bool = False
     etag: str | None = None
+    age: float = 0.0
 
 
 class Source(Protocol):
@@ -264,21 +268,43 @@ class HttpSource:
         )
 
     def _busy(self, what: str, headers: Mapping[str, str] | None) -> ThrottledError:
-        seconds = retry_after(headers.get("Retry-After") if headers else None, datetime.now(UTC))
+        seconds = retry_after(headers.get("Retry-After") if headers else None, _now())
         self._manner.told.busy(self.url, seconds)
         return self._throttled(what, seconds)
 
     async def get(self, path: str, most: int, *, etag: str | None = None) -> Answer:
         """See :class:`Source`."""
         fields = {"If-None-Match": etag} if etag else {}
+        return await self._whole(path, fields, most, 0)
+
+    async def wait(self, etag: str, seconds: int, most: int) -> Answer:
+        """The timestamp as soon as it is another than the one with this tag; no data when ``seconds`` went by without.
+
+        Args:
+            etag: as :func:`computed_etag` makes it.
+            seconds: 1 to 600.
+            most: bytes of the timestamp.
+
+        Raises:
+            TransportError: and its kinds; ThrottledError when so many wait that polling is the better way. It does not
+                keep anybody from that.
+        """
+        return await self._whole(f"v1/wait?tag={etag[1:-1]}&seconds={seconds}", {}, most, seconds)
+
+    async def _whole(self, path: str, fields: dict[str, str], most: int, wait: int) -> Answer:
         self._manner.allowance.ask(metadata=True)
-        async with self._request(path, fields, self._limits.metadata_seconds) as (response, _):
+        async with self._request(path, fields, self._limits.metadata_seconds + wait) as (response, _):
             if path == _TIMESTAMP and response.status in (200, 304):
                 self._manner.told.poll_seconds = poll_seconds(response.headers)
-            if response.status == 304 and etag:
-                return Answer(None)
+            age = float(_seconds(response.headers.get("Age")) or 0)
+            if response.status == 304 and (wait or "If-None-Match" in fields):
+                return Answer(None, age=age)
             if response.status in (403, 404):
                 return Answer(None, missing=True)
+            if wait and response.status == 503:
+                raise self._throttled(
+                    "lets no more clients wait", retry_after(response.headers.get("Retry-After"), _now())
+                )
             self._expect(path, response, (200,))
             if response.content_length is not None and response.content_length > most:
                 raise ResponseError(f"{self.url}/{path}: {response.content_length} bytes announced, {most} allowed")
@@ -290,7 +316,7 @@ class HttpSource:
                 if len(data) > most:
                     raise ResponseError(f"{self.url}/{path}: longer than the allowed {most} bytes")
             tag = response.headers.get("ETag", "")
-            return Answer(bytes(data), etag=tag if _ETAG.match(tag) else None)
+            return Answer(bytes(data), etag=tag if _ETAG.match(tag) else None, age=age)
 
     async def download(self, path: str, part: Part, progress: Progress) -> None:
         """See :class:`Source`."""
@@ -373,13 +399,23 @@ def _check_range(url: str, path: str, value: str, start: int, length: int) -> No
         raise ResponseError(f"{url}/{path}: bytes {start}-{length - 1}/{length} asked for, {value[:60]!r} sent")
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _seconds(value: str | None) -> int | None:
+    """A field that is a number of seconds; None for anything else."""
+    value = value.strip() if value is not None else ""
+    return int(value[:9]) if value.isascii() and value.isdigit() else None
+
+
 def retry_after(value: str | None, now: datetime) -> float | None:
     """The seconds that a Retry-After field asks for (a number or a date), at most a day; None when it says nothing."""
     if value is None:
         return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(min(int(value[:9]), 86_400))
+    seconds = _seconds(value)
+    if seconds is not None:
+        return float(min(seconds, 86_400))
     try:
         when = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
@@ -395,8 +431,7 @@ def poll_seconds(headers: Mapping[str, str]) -> float | None:
     found = [match for match in map(_MAX_AGE.match, words) if match]
     if not found or "no-cache" in words or "no-store" in words:
         return None
-    age = headers.get("Age", "0").strip()
-    old = int(age[:9]) if age.isascii() and age.isdigit() else 0
+    old = _seconds(headers.get("Age")) or 0
     return min(max(float(int(found[0][1]) - old), 0.0), 86_400.0)
 
 

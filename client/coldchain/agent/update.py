@@ -5,6 +5,7 @@
     lock, remove left-overs
     poll        GET timestamp.json, conditional; unchanged: the stored metadata is loaded and verified again, offline
     refresh     otherwise the full TUF workflow, from the first source that carries it to its end
+    doubt       no news for long: do other sources have any? (:mod:`coldchain.agent.second_opinion`)
     decide      the region's release against what is installed, its rollout, and this endpoint's bucket
     evidence    the manifest and its proof: in the public log, by the policy in force (:mod:`coldchain.agent.log_evidence`)
     download    the delta from the installed release (or the full bundle), to their signed digests
@@ -31,6 +32,7 @@ from coldchain.agent.allowance import open_allowance
 from coldchain.agent.log_evidence import LogEvidence
 from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.pack_source import PackSource, open_pack
+from coldchain.agent.second_opinion import newer_elsewhere
 from coldchain.agent.sources import Sources
 from coldchain.agent.told import Told
 from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
@@ -44,6 +46,7 @@ from coldchain.errors import (
     MalformedError,
     NewerFormatError,
     StaleError,
+    StorageError,
     ThrottledError,
     TransportError,
     VerificationError,
@@ -52,6 +55,7 @@ from coldchain.evidence import check_manifest, open_evidence
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.part import SUFFIX
+from coldchain.install.source_health import Conduct, read_source_health, write_source_health
 from coldchain.install.state import EntityTag
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
@@ -183,6 +187,8 @@ class _Update:
         self.now = settings.now()
         self.traffic = Traffic()
         self.state = directory.state()
+        self.health, self.conduct = read_source_health(directory), Conduct(self.now)
+        self.age = 0.0
         self.old: Version | None = None
         self.pack: PackSource | None = None
         self.why: str | None = None
@@ -197,8 +203,11 @@ class _Update:
         self._clean_staging(lambda name: name.endswith(SUFFIX))
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
         async with self._open() as opened:
-            self.sources = Sources(opened, self.directory, self.settings.progress)
-            outcome = await self._run()
+            self.sources = Sources(opened, self.directory, self.settings.progress, self.conduct)
+            try:
+                outcome = await self._run()
+            finally:
+                self._remember_sources(len(opened))
         self._clean_staging(lambda _: False)
         return outcome
 
@@ -207,7 +216,7 @@ class _Update:
         """The pack that was given and nothing else, or else the servers and directories."""
         if self.settings.pack is None:
             network = self.settings.network or read_network(self.directory)
-            urls = self.settings.urls or network.urls(self.config.urls)
+            urls = self.health.order(self.settings.urls or network.urls(self.config.urls), self.now)
             allowance = open_allowance(
                 self.directory, network.most_bytes_per_day, network.most_bytes_per_update, self.now
             )
@@ -226,6 +235,13 @@ class _Update:
             except ColdchainError as error:
                 self.pack.explain(error, self.old.release if self.old else None)
                 raise
+
+    def _remember_sources(self, count: int) -> None:
+        """Writes down who was no good, if that can matter. What is known of them is no reason for an update to fail."""
+        if count > 1 and self.pack is None:
+            self.conduct.settle(self.health)
+            with contextlib.suppress(StorageError):
+                write_source_health(self.directory, self.health, self.now)
 
     async def _run(self) -> Outcome:
         found = await self._metadata()
@@ -322,6 +338,7 @@ class _Update:
             if found is None:
                 found = await self._full()
                 self.state = replace(self.state, last_full=self.now)
+            found = await self._second_opinion(found)
         except TransportError as error:
             stale = self._stale(error)
             if stale is None:
@@ -329,6 +346,24 @@ class _Update:
             raise stale from error
         self.state = replace(self.state, last_success=self.now, good_until=trusted.good_until(found, self.config))
         self.directory.write_state(self.state)
+        return found
+
+    async def _second_opinion(self, found: TrustedSet) -> TrustedSet:
+        """What is in force by the newest timestamp of all sources, where there is a reason to ask the others."""
+        raw, version = found.timestamp.raw, found.timestamp.version
+        digest = hashlib.sha256(raw).hexdigest()
+        first = self.sources.first
+        if self.sources.others and self.health.doubtful(digest, self.age, self.now):
+            self.health.asked = self.now
+            better = await newer_elsewhere(self.sources.others, raw, version, self.limits)
+            if better is not None:
+                self.sources.prefer(better)
+                found = await self._full()
+                if found.timestamp.version > version:
+                    self.conduct.bad[first.url] = "behind"
+                    self.why = f"{first.url} holds back news"
+                    self.state = replace(self.state, last_full=self.now)
+        self.health.saw(hashlib.sha256(found.timestamp.raw).hexdigest(), self.now)
         return found
 
     def _stale(self, error: TransportError) -> StaleError | None:
@@ -365,6 +400,8 @@ class _Update:
             self.why = "the quick check failed"
             return None
         self._remember_etag(source, answer)
+        self.age = answer.age
+        self.conduct.note(source.url, None)
         seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else "not modified"
         if answer.data is not None:  # an empty file is a file, and another one
             seen = answer.data
@@ -388,7 +425,7 @@ class _Update:
 
     async def _full(self) -> TrustedSet:
         """The full workflow, from the first source that carries it through; that one is asked first from then on."""
-        found, source = await self.sources.first_good(self._refresh)
+        found, source = await self.sources.first_good(self._refresh, blame=True)
         self.sources.prefer(source)
         return found
 
@@ -407,6 +444,7 @@ class _Update:
                 answer = await source.get(step.path, step.max_bytes)
                 data = answer.data
                 if step.path == "metadata/timestamp.json":
+                    self.age = answer.age
                     self._remember_etag(source, answer)
             else:
                 trusted.keep(self.directory, step.name, step.data)

@@ -10,6 +10,7 @@
     current, previous      links into versions/: what runs, and what ran before
     state.json             :mod:`coldchain.install.state`
     agent.json, usage.json :mod:`coldchain.install.agent_state`, :mod:`coldchain.agent.allowance`
+    sources.json           :mod:`coldchain.install.source_health`
     policy.toml            the customer's policy; section [network] is :mod:`coldchain.agent.network`'s
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
@@ -73,6 +74,7 @@ ENTRIES = frozenset(
         "policy.toml",
         "agent.json",
         "usage.json",
+        "sources.json",
         "lock",
         "agent.lock",
     }
