@@ -6,21 +6,20 @@ are visible to every user of the machine.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 import coldchain
 from coldchain.bundle.description import check_token
-from coldchain.errors import ColdchainError, MalformedError, StorageError, UsageError
+from coldchain.errors import MalformedError, UsageError
 from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
 from coldchain_server.commands.attestations import release_attest, release_provenance
+from coldchain_server.commands.edge import edge
 from coldchain_server.commands.feeds import feed
+from coldchain_server.commands.group import Commands
 from coldchain_server.commands.keys import keys
 from coldchain_server.commands.options import (
-    JSON,
     example,
     json_option,
     keyring_of,
@@ -28,7 +27,6 @@ from coldchain_server.commands.options import (
     out,
     passphrase,
     run,
-    shown,
 )
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.rollouts import rollout
@@ -39,32 +37,6 @@ from coldchain_server.signing.key_files import DEMO, MODERATE
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.log_policy import NO_WITNESS, policy_of
 from coldchain_server.signing.roles import load_state, now_utc
-
-_INTERRUPTED = 130  # as shells number it
-
-
-class Commands(click.Group):
-    """Turns the project's errors into their exit codes and three lines for a person, or JSON."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; see the class."""
-        try:
-            return super().invoke(ctx)
-        except ColdchainError as error:
-            found = error
-        except KeyboardInterrupt:
-            click.echo("coldchain-server: interrupted; what is published stands", err=True)
-            raise click.exceptions.Exit(_INTERRUPTED) from None
-        except BrokenPipeError:
-            raise  # click ends quietly: whoever read our words has enough
-        except OSError as error:
-            found = StorageError(
-                f"{error.filename or 'a file'}: {error.strerror or error}", todo="check the disk and permissions"
-            )
-        if ctx.meta.get(JSON):
-            click.echo(json.dumps(found.as_json(), sort_keys=True))
-        click.echo(f"coldchain-server: {shown(found.explain())}", err=True)
-        raise click.exceptions.Exit(found.exit_code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -186,5 +158,5 @@ def demo(directory: Path) -> None:
 
 for command in (release_attest, release_provenance):
     release.add_command(command)
-for command in (feed, release, rollout, keys, witness):
+for command in (feed, release, rollout, keys, witness, edge):
     main.add_command(command)

@@ -7,14 +7,14 @@ import logging
 import sys
 from pathlib import Path
 
-from coldchain.errors import BusyError, StorageError
+from coldchain.errors import BusyError
 from coldchain_server.home import Home
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import load_state, now_utc
 from coldchain_server.signing.rotation import expiring, renew
 from coldchain_server.web import origin
 from coldchain_server.web.json_log import log_as_json
-from coldchain_server.web.listening import run
+from coldchain_server.web.listening import run_listening
 
 _log = logging.getLogger("coldchain.signing")
 LOOK_SECONDS = 60.0
@@ -70,12 +70,7 @@ def serve_origin(
             poll_seconds=settings.poll_seconds,
         )
 
-    try:
-        run(serving())
-    except OSError as error:
-        raise StorageError(
-            f"cannot serve on {host}:{port}: {error.strerror or error}", todo="take another --port"
-        ) from error
+    run_listening(serving(), host, port)
 
 
 async def keep_renewing(home: Home, keyring: Keyring, every: float, look_seconds: float = LOOK_SECONDS) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from coldchain.bundle.description import check_token
 from coldchain.commands.command import (
     Add,
     Found,
@@ -19,12 +16,10 @@ from coldchain.commands.command import (
     whole_number,
 )
 from coldchain.commands.endpoint import show_nothing, show_progress
-from coldchain.errors import MalformedError, UsageError
-from coldchain.evidence import effective_policy
-from coldchain.install import durable, public_log, trusted
-from coldchain.install.directory import ROOT_POLICY, check_region, urls
-from coldchain.mirror.directory import MOST_GRACE, MirrorConfig, MirrorDirectory
-from coldchain.tuf.trusted_set import pinned_root
+from coldchain.install import durable
+from coldchain.install.directory import ROOT_POLICY
+from coldchain.mirror.directory import MirrorDirectory
+from coldchain.mirror.wanted import Wanted
 
 
 def add(command: Add) -> None:
@@ -76,17 +71,20 @@ def _mirror(options: argparse.Namespace) -> Found:
     from coldchain.mirror.pulled import PullSettings
 
     directory = MirrorDirectory(Path(options.directory))
-    old = directory.config()
-    pinned = root_file(options.root) if options.root else None
-    policy = own_policy(options.policy) if options.policy not in (None, ROOT_POLICY) else None
-    config = _config(options, old, pinned, policy)
+    wanted = Wanted(
+        example="coldchain mirror DIR --root root.json --region us --url https://coldchain.example",
+        regions=options.region or (),
+        urls=options.url or (),
+        root=root_file(options.root) if options.root else None,
+        policy=options.policy if options.policy in (None, ROOT_POLICY) else own_policy(options.policy),
+        packs=options.packs,
+        grace=options.grace,
+        product=options.product,
+    )
+    config = wanted.over(directory, directory.config())
     directory.make()
     with durable.disk(directory.path), directory.own.locked():
-        if policy is not None:
-            public_log.keep_policy(directory.own, policy)
-        if pinned is not None:
-            trusted.pin(directory.own, pinned)
-        directory.write_config(config)
+        wanted.remember(directory, config)
         settings = PullSettings(
             check=options.check,
             progress=show_progress if sys.stderr.isatty() and not options.json else show_nothing,
@@ -105,43 +103,3 @@ def _mirror(options: argparse.Namespace) -> Found:
         lines.append(f"  packs: {', '.join(done.packs)}")
     lines.append(f"  good until {time_words(done.good_until)}: run it again before, best every hour")
     return {"directory": str(directory.path), **done.as_json()}, "\n".join(lines), None
-
-
-def _config(
-    options: argparse.Namespace, old: MirrorConfig | None, pinned: bytes | None, policy: bytes | None
-) -> MirrorConfig:
-    """What is asked for: the options that were given, over what was remembered.
-
-    Raises:
-        UsageError: a first run lacks something, or another root or product is asked for than before.
-    """
-    if options.grace is not None and options.grace > MOST_GRACE:
-        raise UsageError(f"--grace {options.grace} is more than a year", todo=f"give at most {MOST_GRACE} hours")
-    fingerprint = hashlib.sha256(pinned).hexdigest() if pinned is not None else None
-    try:
-        regions = tuple(sorted({check_region(one) for one in options.region or ()}))
-        product = check_token(options.product, "product") if options.product else None
-    except MalformedError as error:
-        raise UsageError(error.what) from error
-    if old is None:
-        if fingerprint is None or not regions or not options.url:
-            raise UsageError(
-                f"{options.directory} is no mirror yet: a first run needs --root, --region and --url",
-                todo="coldchain mirror DIR --root root.json --region us --url https://coldchain.example",
-            )
-        assert pinned is not None
-        effective_policy(pinned_root(pinned), policy)
-        config = MirrorConfig(product or "coldchain", regions, fingerprint, urls(options.url))
-    else:
-        if fingerprint not in (None, old.root) or product not in (None, old.product):
-            raise UsageError(
-                f"{options.directory} mirrors another root or product than the one given",
-                kept="nothing was changed",
-                todo="leave --root out, or take another directory",
-            )
-        config = replace(old, regions=regions or old.regions, urls=urls(options.url) if options.url else old.urls)
-    if options.policy is not None:
-        config = replace(config, policy=hashlib.sha256(policy).hexdigest() if policy is not None else ROOT_POLICY)
-    if options.packs is not None:
-        config = replace(config, packs=options.packs)
-    return config if options.grace is None else replace(config, grace=options.grace)

@@ -40,17 +40,23 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 MOST_BYTES: Final = 16 * 1024 * 1024
 
 
+def folder_named(link: str) -> str | None:
+    """The name of the generation's folder that this content of the link names; None for anything else."""
+    match = _PLACE.match(link)
+    return match[1] if match is not None else None
+
+
 def current(directory: MirrorDirectory) -> str | None:
     """The generation that the link names; None when there is none."""
     with durable.open_folder(directory.path) as tree:
         found = tree.look(METADATA)
         if found is None or not stat.S_ISLNK(found.st_mode):
             return None
-        match = _PLACE.match(tree.read_link(METADATA) or "")
-    if match is None:
+        place = folder_named(tree.read_link(METADATA) or "")
+    if place is None:
         return None
     with directory.own.folder(FOLDER) as folder:
-        return match[1] if folder.look(match[1]) is not None else None
+        return place if folder.look(place) is not None else None
 
 
 def served(directory: MirrorDirectory) -> dict[str, int]:

@@ -93,7 +93,7 @@ class _Pull:
         fresh = not generation.served(self.directory)
         self._drop_expired()
         async with open_sources(self.config.urls, self.traffic, self.limits) as opened:
-            self.sources = Sources(opened, self.directory.own, self.settings.progress)
+            self.sources = Sources(opened, self.directory.own, self.settings.progress, self.settings.conduct)
             changed = await self._bring()
         self.out.action = "mirrored" if fresh else "updated" if changed or self.out.files else "current"
         self._clean_staging(lambda _: False)
@@ -103,7 +103,7 @@ class _Pull:
         return self.out
 
     async def _bring(self) -> bool:
-        found, source = await self.sources.first_good(self._refresh)
+        found, source = await self.sources.first_good(self._refresh, blame=True)
         self.sources.prefer(source)
         policy = public_log.policy_in_force(
             self.directory.own, self.config.of(self.config.regions[0]), found.root, self.limits

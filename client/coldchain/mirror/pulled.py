@@ -9,6 +9,7 @@ from typing import Final
 
 from coldchain.agent.transport import Progress
 from coldchain.canonical import JSON, Object
+from coldchain.install.source_health import Conduct
 from coldchain.limits import LIMITS, Limits
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -32,12 +33,14 @@ class PullSettings:
         now: the clock.
         progress: told how a download comes on.
         limits: bounds.
+        conduct: told how the sources behave; None where nobody wants to know.
     """
 
     check: bool = False
     now: Callable[[], datetime] = utc_now
     progress: Progress = silent
     limits: Limits = LIMITS
+    conduct: Conduct | None = None
 
 
 @dataclass

@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from coldchain.errors import KeyringError
-from coldchain_server.home import Home
-from coldchain_server.signing.keyring import Keyring
+
+if TYPE_CHECKING:  # an edge's command line needs neither
+    from coldchain_server.home import Home
+    from coldchain_server.signing.keyring import Keyring
 
 T = TypeVar("T")
 PASSPHRASE = "COLDCHAIN_PASSPHRASE"  # noqa: S105  the variable's name
@@ -102,6 +104,8 @@ def passphrase(confirm: bool = False) -> Callable[[], str]:
 
 def keyring_of(home: Home) -> Keyring:
     """The origin's keyring."""
+    from coldchain_server.signing.keyring import Keyring
+
     return Keyring(home.keys, passphrase())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from coldchain.errors import MalformedError, StorageError, UsageError
+from coldchain.errors import MalformedError, UsageError
 from coldchain.tlog.vkey import Kind, NoteKey, parse_vkey
 from coldchain_server.commands.options import example, json_option, listening_options, out, passphrase
 from coldchain_server.signing.key_files import DEMO, MODERATE
@@ -97,7 +97,7 @@ def witness(
 
 def _serve(home: WitnessHome, sign: Sign, host: str, port: int, tls_cert: Path | None, tls_key: Path | None) -> None:
     from coldchain_server.web.json_log import log_as_json
-    from coldchain_server.web.listening import run, tls_context, told_to_stop
+    from coldchain_server.web.listening import run_listening, tls_context, told_to_stop
     from coldchain_server.witness.service import witnessing
 
     log_as_json(sys.stderr)
@@ -109,9 +109,4 @@ def _serve(home: WitnessHome, sign: Sign, host: str, port: int, tls_cert: Path |
             async with witnessing(home, sign, host, port, tls=tls):
                 await stop.wait()
 
-    try:
-        run(serving())
-    except OSError as error:
-        raise StorageError(
-            f"cannot serve on {host}:{port}: {error.strerror or error}", todo="take another --port"
-        ) from error
+    run_listening(serving(), host, port)

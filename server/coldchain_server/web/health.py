@@ -4,6 +4,10 @@ Worked example of an origin that is not ready (503; 200 when there are no reason
 
     {"ready": false, "reasons": ["the timestamp expired 2026-11-25T09:00:00Z"], "warnings": []}
 
+A server of copies adds what it serves and how old that is (:class:`Copy`)::
+
+    {"alive": true, "age_seconds": 12, "confirmed": "2026-06-01T09:05:00Z", …}
+
 *Warnings* are for people and alarms and leave the answer at 200: an origin that cannot sign anew at the moment still serves a
 good timestamp for hours, and taking it away from its endpoints would be the greater harm.
 """
@@ -13,10 +17,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import hdrs, web
 
+from coldchain.canonical import Object
 from coldchain.errors import ColdchainError, StorageError
 from coldchain.tuf.metadata import parse_metadata
 from coldchain_server.storage.interface import Storage
@@ -34,6 +39,22 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class Copy(Protocol):
+    """What a server knows of the age of what it serves, where that is a copy of another server's."""
+
+    def age(self) -> int | None:
+        """Seconds since it was known to be the newest; None when it never was. The timestamp's ``Age`` field."""
+
+    def facts(self) -> Object:
+        """For both pages."""
+
+    async def expired(self) -> Iterable[str]:
+        """Reasons for not being ready."""
+
+    async def behind(self) -> Iterable[str]:
+        """What a person should look at."""
+
+
 class Health:
     """The two pages.
 
@@ -42,26 +63,36 @@ class Health:
         checks: more functions that return reasons for not being ready; they must not raise.
         warnings: functions that return what a person should look at, though all that is served is good.
         now: the clock that expiry is judged by.
+        copy: what is known of the age of what is served, where that is a copy.
     """
 
     def __init__(
-        self, storage: Storage, checks: Sequence[Check] = (), now: Clock = utc_now, warnings: Sequence[Check] = ()
+        self,
+        storage: Storage,
+        checks: Sequence[Check] = (),
+        now: Clock = utc_now,
+        warnings: Sequence[Check] = (),
+        copy: Copy | None = None,
     ) -> None:
         self._storage = storage
-        self._checks = checks
+        self._checks = [*checks, copy.expired] if copy is not None else checks
         self._now = now
-        self._warnings = warnings
+        self._warnings = [*warnings, copy.behind] if copy is not None else warnings
+        self._copy = copy
+
+    def _facts(self) -> Object:
+        return self._copy.facts() if self._copy is not None else {}
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 as long as the event loop turns."""
-        return web.json_response({"alive": True}, headers=_HEADERS)
+        return web.json_response({"alive": True, **self._facts()}, headers=_HEADERS)
 
     async def readyz(self, request: web.Request) -> web.Response:
         """200 or 503, with the reasons."""
         reasons = await self.reasons()
         warnings = [line for check in self._warnings for line in await check()]
         return web.json_response(
-            {"ready": not reasons, "reasons": reasons, "warnings": warnings},
+            {"ready": not reasons, "reasons": reasons, "warnings": warnings, **self._facts()},
             status=503 if reasons else 200,
             headers=_HEADERS,
         )

@@ -32,6 +32,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from coldchain.errors import StorageError
 from coldchain_server.web.connection_cap import Bounds, Connections
 from coldchain_server.web.counters import Counters
 from coldchain_server.web.json_log import foreign_logger
@@ -171,6 +172,20 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
+
+
+def run_listening(main: Coroutine[Any, Any, None], host: str, port: int) -> None:
+    """As :func:`run`, for a server that listens there.
+
+    Raises:
+        StorageError: the address cannot be listened on, or a certificate cannot be read.
+    """
+    try:
+        run(main)
+    except OSError as error:
+        raise StorageError(
+            f"cannot serve on {host}:{port}: {error.strerror or error}", todo="take another --port"
+        ) from error
 
 
 def tls_context(cert: Path, key: Path | None = None) -> ssl.SSLContext:

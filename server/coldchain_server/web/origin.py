@@ -26,7 +26,7 @@ from aiohttp import hdrs, web
 from coldchain_server.storage.interface import Storage
 from coldchain_server.web.connection_cap import BOUNDS, Bounds, Connections
 from coldchain_server.web.counters import CONTENT_TYPE, Counters
-from coldchain_server.web.health import Check, Clock, Health, utc_now
+from coldchain_server.web.health import TIMESTAMP, Check, Clock, Copy, Health, utc_now
 from coldchain_server.web.listening import (
     Listening,
     listening,
@@ -57,6 +57,7 @@ def make_app(
     now: Clock = utc_now,
     metrics: bool = False,
     poll_seconds: int = 0,
+    copy: Copy | None = None,
 ) -> web.Application:
     """The application: the published tree, ``/healthz``, ``/readyz``, ``/v1/wait`` and, if wanted, ``/metrics``.
 
@@ -69,12 +70,15 @@ def make_app(
         now: the clock that expiry is judged by.
         metrics: whether ``/metrics`` is there. It tells how many endpoints ask, so it is not public by default.
         poll_seconds: how often endpoints are asked to poll; 0 leaves that to them.
+        copy: what is known of the age of what is served, where that is a copy of another server's.
     """
     counters = counters if counters is not None else Counters()
     files = PublishedFiles(storage, counters, connections, poll_seconds)
-    health = Health(storage, checks, now, warnings)
+    health = Health(storage, checks, now, warnings, copy)
     app = web.Application(middlewares=[timed(connections)] if connections is not None else [])
     app.on_response_prepare.append(without_server_name)
+    if copy is not None:
+        app.on_response_prepare.append(_with_age(copy))
     pages: list[tuple[str, Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]]] = [
         ("/healthz", health.healthz),
         ("/readyz", health.readyz),
@@ -82,7 +86,7 @@ def make_app(
     if metrics:
         pages.append(("/metrics", _metrics_page(counters)))
     if connections is not None:
-        waiting = Waiting(files.tags, counters, connections)
+        waiting = Waiting(files.tags, counters, connections, copy)
         app.on_shutdown.append(waiting.close)
         app.router.add_get(WAIT_PATH, waiting.handle, expect_handler=_expect_nothing, allow_head=False)
     for path, page in pages:
@@ -99,6 +103,15 @@ def _metrics_page(counters: Counters) -> Callable[[web.Request], Coroutine[Any, 
         )
 
     return page
+
+
+def _with_age(copy: Copy) -> Callable[[web.Request, web.StreamResponse], Coroutine[Any, Any, None]]:
+    async def with_age(request: web.Request, response: web.StreamResponse) -> None:
+        age = copy.age()
+        if request.path == f"/{TIMESTAMP}" and response.status in (200, 304) and age is not None:
+            response.headers[hdrs.AGE] = str(age)
+
+    return with_age
 
 
 async def _expect_nothing(request: web.Request) -> NoReturn:
@@ -126,6 +139,7 @@ async def running(
     metrics_port: int | None = None,
     now: Clock = utc_now,
     poll_seconds: int = 0,
+    copy: Copy | None = None,
 ) -> AsyncIterator[Origin]:
     """Serves until the block ends; the arguments are those of :func:`serve`."""
     counters = Counters()
@@ -144,6 +158,7 @@ async def running(
         warnings=[jobs],
         now=now,
         poll_seconds=poll_seconds,
+        copy=copy,
     )
     metrics: web.AppRunner | None = None
     try:
@@ -182,6 +197,7 @@ async def serve(
     metrics_port: int | None = None,
     now: Clock = utc_now,
     poll_seconds: int = 0,
+    copy: Copy | None = None,
 ) -> None:
     """Serves the published tree until SIGTERM, SIGINT or ``stop``.
 
@@ -200,6 +216,7 @@ async def serve(
         metrics_port: serve ``/metrics`` on this port of the loopback address; 0 takes a free one.
         now: the clock that expiry is judged by.
         poll_seconds: how often endpoints are asked to poll; 0 leaves that to them.
+        copy: what is known of the age of what is served, where that is a copy of another server's.
 
     Raises:
         OSError: the address cannot be listened on, or the certificate cannot be read.
@@ -218,6 +235,7 @@ async def serve(
             metrics_port=metrics_port,
             now=now,
             poll_seconds=poll_seconds,
+            copy=copy,
         ) as origin:
             if ready is not None:
                 ready(origin)

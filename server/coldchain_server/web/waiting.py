@@ -40,7 +40,7 @@ from coldchain.errors import StorageError
 from coldchain_server.web.connection_cap import Connection, Connections
 from coldchain_server.web.counters import Counters
 from coldchain_server.web.entity_tags import EntityTags, Tagged
-from coldchain_server.web.health import TIMESTAMP
+from coldchain_server.web.health import TIMESTAMP, Copy
 from coldchain_server.web.published_files import NEVER_KEEP, refusal
 from coldchain_server.web.published_paths import published_path
 
@@ -86,6 +86,7 @@ class Waiting:
         tags: what the timestamp's tag is.
         counters: ``responses`` of kind ``wait`` by status, and the gauge ``waiting``.
         connections: the cap, of which waiting clients take half at most.
+        copy: what is known of the age of what is served, where that is a copy.
         look_seconds: how often the timestamp is looked at while somebody waits.
     """
 
@@ -94,9 +95,10 @@ class Waiting:
         tags: EntityTags,
         counters: Counters,
         connections: Connections,
+        copy: Copy | None = None,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        self._tags, self._counters, self._connections = tags, counters, connections
+        self._tags, self._counters, self._connections, self._copy = tags, counters, connections, copy
         self._look_seconds = look_seconds
         self._clock = connections.clock
         self._most = connections.bounds.connections // 2
@@ -162,6 +164,9 @@ class Waiting:
         if known is None or known.body is None:
             return _enough("this server is ending") if ending == "closing" else refusal(404, "not published")
         headers = {hdrs.ETAG: known.etag, hdrs.CACHE_CONTROL: NEVER_KEEP}
+        age = self._copy.age() if self._copy is not None else None
+        if age is not None:
+            headers[hdrs.AGE] = str(age)
         if ending != "news":
             response = web.Response(status=304, headers=headers)
         else:
