@@ -12,13 +12,14 @@ in seconds, after the first failure in a row, and at most after more of them, ea
 ============  =======================================================================  ======  =======
 why           what it did                                                              first   at most
 ============  =======================================================================  ======  =======
-unreachable   did not answer, broke off, or answered an error, while another was good  300     3,600
-behind        served older metadata than another, or than was seen before              1,800   21,600
+unreachable   did not answer, or broke off, while another was good                     300     3,600
+behind        served older metadata than another or than was seen before, or errors    1,800   21,600
 refused       served bytes that nobody signed                                          3,600   86,400
 ============  =======================================================================  ======  =======
 
-Of that time at least half and at most all is taken, drawn anew each time, so that the endpoints of an edge that comes back do not come
-back together. Where no source was good it is the network that failed, and nobody is late for it.
+An answer ends the first of them; the others are forgotten a day after their time. Of that time at least half and at most all is
+taken, drawn anew each time, so that the endpoints of an edge that comes back do not come back together. Where no source was good it
+is the network that failed, and nobody is late for it.
 
 ``timestamp`` says since when the same one is in force, ``asked`` when the other sources were last asked whether they have a newer
 one: 6 hours without news are a reason to (:meth:`SourceHealth.doubtful`), once an hour. A clock that goes back lengthens no time
@@ -41,6 +42,7 @@ from coldchain.errors import (
     ExpiredError,
     MalformedError,
     NewerFormatError,
+    ResponseError,
     RollbackError,
     ThrottledError,
     VerificationError,
@@ -89,7 +91,7 @@ def why_of(error: ColdchainError) -> Why | None:
     """What a source did whose answer ended so; None when it is not to be blamed (it asked for patience, which is kept elsewhere)."""
     if isinstance(error, ThrottledError):
         return None
-    if isinstance(error, RollbackError | ExpiredError):
+    if isinstance(error, RollbackError | ExpiredError | ResponseError):
         return "behind"
     if isinstance(error, VerificationError | EvidenceError | NewerFormatError):
         return "refused"
@@ -132,8 +134,9 @@ class SourceHealth:
         self.late[url] = Late(why, failures, now.replace(microsecond=0) + timedelta(seconds=wait), wait)
 
     def good(self, url: str) -> None:
-        """Notes that this source answered as it should."""
-        self.late.pop(url, None)
+        """Notes that this source answered. One that lied, or was behind, is not let off for that: a liar's timestamp is true too."""
+        if url in self.late and self.late[url].why == "unreachable":
+            del self.late[url]
 
     def saw(self, sha256: str, now: datetime) -> None:
         """Notes which timestamp is in force."""

@@ -123,7 +123,9 @@ def _status(mirror: MirrorDirectory, config: MirrorConfig | None, as_json: bool)
     upstreams = [{"url": url, "late": late[url].why if url in late else None} for url in config.urls]
     stale = served.good_until <= now
     if stale:
-        lines.append("STALE: it stays, and clients that have it keep protecting with it; the log says what upstreams answered")
+        lines.append(
+            "STALE: it stays, and clients that have it keep protecting with it; the log says what upstreams answered"
+        )
     facts = {"directory": str(mirror.path), **freshness.facts(), "stale": stale, "upstreams": upstreams}
     out(facts, as_json, lines)
     if stale:

@@ -78,6 +78,15 @@ class _Stamp:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """Who says that it has something newer, its own age, and who said the contrary."""
+
+    url: str
+    age: float
+    contradicts: str | None = None
+
+
 @dataclass
 class Follower:
     """See the module. Runs in one event loop, which it blocks while it pulls.
@@ -135,10 +144,13 @@ class Follower:
         conduct = Conduct(self.settings.now(), self.settings.draw)
         try:
             found = await self._news(stamp, conduct)
+            if found is not None:
+                await self._pull(found.url, found.age)
+                newest = self._stamp()
+                if found.contradicts is not None and newest is not None and newest.version > stamp.version:
+                    conduct.bad[found.contradicts] = "behind"
         finally:
             self._settle(conduct)
-        if found is not None:
-            await self._pull(*found)
 
     def _pause(self) -> float:
         most = min(self.settings.first_pause * 2.0 ** min(self._failures - 1, 20), self.settings.longest_pause)
@@ -165,8 +177,8 @@ class Follower:
 
     # -- news --------------------------------------------------------------------------------------------------------
 
-    async def _news(self, stamp: _Stamp, conduct: Conduct) -> tuple[str, float] | None:
-        """Who says that it has something newer, and its own age; None when what is served is confirmed.
+    async def _news(self, stamp: _Stamp, conduct: Conduct) -> _News | None:
+        """Who says that it has something newer; None when what is served is confirmed.
 
         Raises:
             TransportError: nobody answered.
@@ -183,7 +195,7 @@ class Follower:
                 continue
             said = self._said(url, answer, stamp)
             if said == "newer":
-                return url, answer.age
+                return _News(url, answer.age)
             if said == "older" or answer.age > ALARM_SECONDS:
                 conduct.bad[url] = "behind"
                 ages += [answer.age] if said == "same" else []
@@ -238,9 +250,11 @@ class Follower:
         etag = known[1] if known is not None and known[0] == stamp.etag else stamp.etag
         return await source.get(TIMESTAMP, self.settings.limits.timestamp_bytes, etag=etag)
 
-    async def _another(self, first: str, stamp: _Stamp, conduct: Conduct) -> tuple[str, float] | None:
+    async def _another(self, first: str, stamp: _Stamp, conduct: Conduct) -> _News | None:
         """Whether another upstream, each in its turn, has something newer than the one that was asked."""
-        others = [url for url in self.config.urls if url != first]
+        now = self.settings.now()
+        late = {url for url, one in self._health.late.items() if one.left(now) > 0}
+        others = [url for url in self.config.urls if url != first and url not in late | conduct.bad.keys()]
         if not others:
             return None
         self._turns += 1
@@ -252,8 +266,7 @@ class Follower:
             return None
         said = self._said(url, answer, stamp)
         if said == "newer":
-            conduct.bad[first] = "behind"
-            return url, answer.age
+            return _News(url, answer.age, first)
         if said == "older":
             conduct.bad[url] = "behind"
         elif answer.age <= ALARM_SECONDS:

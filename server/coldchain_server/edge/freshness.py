@@ -120,13 +120,13 @@ class Freshness:
             self.served = replace(self.served, confirmed=moment.replace(microsecond=0))
         if self._written is None or not timedelta() <= self._now() - self._written < WRITE_EVERY:
             self._write()
+            self._written = self._now()
 
     def _write(self) -> None:
         data = self.served.encode()
         with self._directory.own.folder() as here:
             if here.read(NAME, MOST_BYTES) != data:
                 here.write(NAME, data)
-        self._written = self._now()
 
     # -- as those see it who ask -------------------------------------------------------------------------------------
 

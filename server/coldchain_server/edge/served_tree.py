@@ -17,7 +17,7 @@ from coldchain.mirror.generation import FOLDER, folder_named
 from coldchain_server.storage.directory import DirectoryStorage
 from coldchain_server.storage.interface import Entry, Storage
 
-TRIES: Final = 3
+TRIES: Final = 10
 _PREFIX: Final = f"{METADATA}/"
 T = TypeVar("T")
 
