@@ -193,6 +193,24 @@ async def test_one_busy_server_does_not_stand_in_the_way_of_another(world: World
         assert len(bad.asked) <= 2
 
 
+async def test_a_new_policy_does_not_lead_to_a_busy_server_earlier(world: World, tmp_path: Path) -> None:
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    policy = directory.path / "policy.toml"
+    async with raw_server(busy) as server:
+        policy.write_text(f'[network]\nmirrors = ["{server.url}", "{tmp_path / "nothing"}"]\nonly_mirrors = true\n')
+        async with running(directory, draw=0.0) as one:
+            assert (await one.polled(1))["next_seconds"] == 30  # for the sake of the other one
+            policy.write_text(f'[network]\nmirrors = ["{server.url}"]\nonly_mirrors = true\n')
+            one.agent.reload()
+            await one.until(lambda: one.lines("policy.toml read"))
+            one.clock.on(31)
+            await asyncio.sleep(0.1)
+            assert (one.agent.polls, len(server.asked)) == (1, 1)
+            one.clock.on(90)
+            await one.polled(2)
+            assert len(server.asked) == 2
+
+
 async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
     edge = Edge({})

@@ -77,7 +77,7 @@ async def test_a_drip_is_given_up_however_large_the_file_and_a_slow_link_is_not(
                 continue
             with pytest.raises(TransportError, match="no whole answer within"):
                 await source.download("targets/x", part, ignore)
-            assert 0 < part.there() < len(BODY) / 2
+            assert 0 < part.there() < 6000  # at 20,000 a second the whole file would have had 3.8 seconds
 
 
 async def test_not_faster_than_the_customer_allows(part: Part) -> None:
