@@ -442,6 +442,30 @@ async def test_the_end_comes_at_once_in_the_middle_of_an_update(world: World, tm
         assert (await run(directory, url)).action == "updated"
 
 
+async def test_an_update_that_does_not_give_way_is_left_behind(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    begun, end = threading.Event(), threading.Event()
+
+    async def deaf(_directory: ClientDirectory, _settings: Settings) -> None:
+        begun.set()
+        end.wait()
+        raise StorageError("at last")
+
+    monkeypatch.setattr("coldchain.agent.loop.update", deaf)
+    monkeypatch.setattr("coldchain.agent.loop.STOP_SECONDS", 0.1)
+    agent = Agent(directory, AgentSettings(LogLines(None), Notify({}), draw=lambda: 0.0))
+    task = asyncio.create_task(agent.run())
+    await asyncio.to_thread(begun.wait)
+    agent.stop()
+    await task
+    assert agent.abandoned  # the command then ends the process itself
+    end.set()
+    while agent.abandoned:  # noqa: ASYNC110  a thread ends
+        await asyncio.sleep(0.01)
+
+
 # -- the watchdog ----------------------------------------------------------------------------------------------------
 
 
