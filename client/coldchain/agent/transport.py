@@ -33,6 +33,7 @@ import contextlib
 import email.utils
 import errno
 import hashlib
+import importlib.util
 import os
 import re
 import ssl
@@ -165,14 +166,9 @@ class _Manner:
 
 
 def _session(limits: Limits, context: ssl.SSLContext | None, socks: Proxy | None) -> aiohttp.ClientSession:
-    try:
-        import aiohttp
-    except ImportError as error:
-        raise UsageError(
-            "fetching over the network needs aiohttp, which is not installed",
-            kept="what is installed stays in use",
-            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
-        ) from error
+    require_library()
+    import aiohttp
+
     connector = socks_connector(socks, context) if socks else aiohttp.TCPConnector(ssl=context or True)
     return aiohttp.ClientSession(
         connector=connector,
@@ -184,6 +180,20 @@ def _session(limits: Limits, context: ssl.SSLContext | None, socks: Proxy | None
         max_field_size=limits.header_bytes,
         max_headers=64,
     )
+
+
+def require_library() -> None:
+    """Whether servers can be asked here at all.
+
+    Raises:
+        UsageError: aiohttp is not installed.
+    """
+    if importlib.util.find_spec("aiohttp") is None:
+        raise UsageError(
+            "fetching over the network needs aiohttp, which is not installed",
+            kept="what is installed stays in use",
+            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
+        )
 
 
 class HttpSource:
@@ -268,7 +278,7 @@ class HttpSource:
         )
 
     def _busy(self, what: str, headers: Mapping[str, str] | None) -> ThrottledError:
-        seconds = retry_after(headers.get("Retry-After") if headers else None, _now())
+        seconds = _patience(headers or {})
         self._manner.told.busy(self.url, seconds)
         return self._throttled(what, seconds)
 
@@ -399,8 +409,10 @@ def _check_range(url: str, path: str, value: str, start: int, length: int) -> No
         raise ResponseError(f"{url}/{path}: bytes {start}-{length - 1}/{length} asked for, {value[:60]!r} sent")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _patience(headers: Mapping[str, str]) -> float | None:
+    """The seconds that an answer asks for; a date is held against the server's own clock, where it says what that is."""
+    now = _date(headers.get("Date", "")) or datetime.now(UTC)
+    return retry_after(headers.get("Retry-After"), now)
 
 
 def _seconds(value: str | None) -> int | None:
@@ -416,13 +428,18 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     seconds = _seconds(value)
     if seconds is not None:
         return float(min(seconds, 86_400))
+    when = _date(value)
+    if when is None:
+        return None
+    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+
+
+def _date(value: str) -> datetime | None:
     try:
         when = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def poll_seconds(headers: Mapping[str, str]) -> float | None:

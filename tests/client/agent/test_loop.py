@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from coldchain.errors import (
 )
 from coldchain.install.agent_state import AgentState, read_agent_state
 from coldchain.install.directory import ClientDirectory
+from coldchain.install.status import status
 from tests.client.agent.publisher import Edge, installed, run, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
 from tests.client.agent.world import World
@@ -191,6 +193,24 @@ async def test_one_busy_server_does_not_stand_in_the_way_of_another(world: World
         assert len(bad.asked) <= 2
 
 
+async def test_a_new_policy_does_not_lead_to_a_busy_server_earlier(world: World, tmp_path: Path) -> None:
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    policy = directory.path / "policy.toml"
+    async with raw_server(busy) as server:
+        policy.write_text(f'[network]\nmirrors = ["{server.url}", "{tmp_path / "nothing"}"]\nonly_mirrors = true\n')
+        async with running(directory, draw=0.0) as one:
+            assert (await one.polled(1))["next_seconds"] == 30  # for the sake of the other one
+            policy.write_text(f'[network]\nmirrors = ["{server.url}"]\nonly_mirrors = true\n')
+            one.agent.reload()
+            await one.until(lambda: one.lines("policy.toml read"))
+            one.clock.on(31)
+            await asyncio.sleep(0.1)
+            assert (one.agent.polls, len(server.asked)) == (1, 1)
+            one.clock.on(90)
+            await one.polled(2)
+            assert len(server.asked) == 2
+
+
 async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
     edge = Edge({})
@@ -228,6 +248,11 @@ async def test_stale_is_loud_and_what_is_installed_stays(world: World, tmp_path:
         one.clock.boot += 200
         failed = await one.polled(2)
         assert (failed["error"], failed["exit_code"], failed["level"]) == ("StaleError", 10, "error")
+        told = status(directory, one.clock.time)
+        assert told.stale
+        assert told.agent.error is not None
+        assert told.agent.error[0] == 10
+        assert f"failed ({told.agent.failures} in a row): no fresh metadata since" in told.agent.line(one.clock.time)
         await one.until(lambda: "coldchain_agent_exit_code 10\n" in metrics.read_text())
         assert len(one.lines("stale")) == 2
         assert "STALE: no fresh metadata since" in one.agent._words()
@@ -328,7 +353,7 @@ async def test_the_policy_is_read_anew_and_a_bad_one_leaves_the_old(world: World
         for text, event in (("[network]\nmirrors = 1", "policy.toml refused"), ("[network]", "policy.toml read")):
             policy.write_text(text)
             one.agent.reload()
-            await one.until(lambda event=event: one.lines(event))
+            await one.until(partial(one.lines, event))
         assert one.agent.polls == 1
         policy.write_text(f'[network]\nmirrors = ["{url}"]\npoll_seconds = 600\n')
         one.agent.reload()
@@ -417,6 +442,30 @@ async def test_the_end_comes_at_once_in_the_middle_of_an_update(world: World, tm
         assert (await run(directory, url)).action == "updated"
 
 
+async def test_an_update_that_does_not_give_way_is_left_behind(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    begun, end = threading.Event(), threading.Event()
+
+    async def deaf(_directory: ClientDirectory, _settings: Settings) -> None:
+        begun.set()
+        end.wait()
+        raise StorageError("at last")
+
+    monkeypatch.setattr("coldchain.agent.loop.update", deaf)
+    monkeypatch.setattr("coldchain.agent.loop.STOP_SECONDS", 0.1)
+    agent = Agent(directory, AgentSettings(LogLines(None), Notify({}), draw=lambda: 0.0))
+    task = asyncio.create_task(agent.run())
+    await asyncio.to_thread(begun.wait)
+    agent.stop()
+    await task
+    assert agent.abandoned  # the command then ends the process itself
+    end.set()
+    while agent.abandoned:  # noqa: ASYNC110  a thread ends
+        await asyncio.sleep(0.01)
+
+
 # -- the watchdog ----------------------------------------------------------------------------------------------------
 
 
@@ -438,7 +487,7 @@ async def test_pings_stop_when_an_update_is_wedged(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
-    manager, wedge = Manager(), threading.Event()
+    manager, wedge, wedge_seen = Manager(), threading.Event(), threading.Event()
 
     async def wedged(_directory: ClientDirectory, _settings: Settings) -> None:
         wedge.wait()
@@ -447,7 +496,6 @@ async def test_pings_stop_when_an_update_is_wedged(
     with monkeypatch.context() as changed:
         changed.setattr("coldchain.agent.loop.update", wedged)
         changed.setattr(_Work, "lives", lambda self, _seconds: not wedge_seen.is_set())
-        wedge_seen = threading.Event()
         async with running(directory, "/nowhere", draw=0.0, notify=manager) as one:
             await one.until(lambda: manager.pings > 2)
             wedge_seen.set()
