@@ -44,5 +44,5 @@ def canary_section(engine: Engine, product: str, region: str, channel: str, rele
         return CLAMAV_SECTION, f"{name}:0:*:{string.hex()}\n".encode()
     if engine == "yara":
         rule = name.replace(".", "_").replace("-", "_")
-        return YARA_SECTION, f'rule {rule} {{ strings: $a = {{ {string.hex()} }} condition: $a }}\n'.encode()
+        return YARA_SECTION, f"rule {rule} {{ strings: $a = {{ {string.hex()} }} condition: $a }}\n".encode()
     return None
