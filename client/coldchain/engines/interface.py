@@ -159,13 +159,6 @@ class Engine(Protocol):
     def stays(self) -> bool:
         """Whether something keeps running that must be told about a new set; False when each scan loads the set itself."""
 
-    def version(self) -> str:
-        """The version of the program that tries sets.
-
-        Raises:
-            EngineDownError: it is not installed.
-        """
-
     def load_test(self, test: LoadTest) -> LoadReport:
         """Loads and tries a set in a child process.
 
@@ -180,8 +173,8 @@ class Engine(Protocol):
             EngineDownError: it does not answer, or takes no such order.
         """
 
-    def detects(self, samples: Sequence[bytes], view: Path, work: Path) -> list[str | None]:
-        """What the engine that runs reports for each of the samples; None for nothing.
+    def detects(self, samples: Sequence[bytes], view: Path, work: Path) -> list[frozenset[str]]:
+        """The names that the engine that runs reports for each of the samples.
 
         Args:
             samples: small pieces of bytes.
