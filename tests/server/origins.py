@@ -50,7 +50,12 @@ kind = "signature"
 name = "Win.Trojan.Agent-3-0"
 reason = "matches a printer driver sold only there"
 """
-SETTINGS = "keep_generations = 2\n"
+NO_ENGINES = """
+[gate]
+engines = []
+without = "a test that is about something else"
+"""
+SETTINGS = f"keep_generations = 2\n{NO_ENGINES}"
 FIRST: dict[str, bytes] = {"daily.hsb": hashes(*range(60)), "main.hsb": hashes(*range(1000, 1060))}
 SECOND = FIRST | {"daily.hsb": hashes(*range(2, 64))}
 THIRD = FIRST | {"daily.hsb": hashes(*range(3, 66))}

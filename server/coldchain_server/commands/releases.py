@@ -21,6 +21,7 @@ from coldchain_server.commands.options import (
     run,
     say,
 )
+from coldchain_server.gate.settings import check_reason
 from coldchain_server.home import Home
 from coldchain_server.release.approve import approve as approve_release
 from coldchain_server.release.build import build as build_release
@@ -39,19 +40,35 @@ def release() -> None:
 @channel_option
 @click.option("--no-pull", is_flag=True, help="Take the feeds' newest snapshots instead of reading their sources.")
 @click.option("--no-log", is_flag=True, help="Only build: look at it first, and put it into the public log later.")
+@click.option(
+    "--without-gate",
+    default="",
+    metavar="REASON",
+    help="Go on although a check of the gate cannot be run here. The reason is published in the manifest.",
+)
 @home_option
 @json_option
-def release_build(channel: str, no_pull: bool, no_log: bool, directory: Path, as_json: bool) -> None:
+def release_build(channel: str, no_pull: bool, no_log: bool, without_gate: str, directory: Path, as_json: bool) -> None:
     """Build the next release (every region's bundle, deltas and manifest) and put it into the public log.
 
+    Before that it is tried in every installed engine (docs/gate.md), and what fails there is not released.
     An entry of the log cannot be taken back. Approvals come after it: nothing can be valid that is not logged.
     """
     home = Home(directory)
     home.require()
+    reason = check_reason(without_gate, "--without-gate") if without_gate else ""
 
     async def work() -> Any:
         async with home.catalogue() as catalogue:
-            return await build_release(home, catalogue, channel=channel, now=now_utc(), pull_feeds=not no_pull, say=say)
+            return await build_release(
+                home,
+                catalogue,
+                channel=channel,
+                now=now_utc(),
+                pull_feeds=not no_pull,
+                without_gate=reason,
+                say=say,
+            )
 
     built = run(work())
     logged = None
