@@ -26,6 +26,7 @@ from coldchain_server.home import Home
 from coldchain_server.release.approve import approve as approve_release
 from coldchain_server.release.build import build as build_release
 from coldchain_server.release.build import discard as discard_release
+from coldchain_server.release.gate_again import GateAgain, gate_again
 from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish as publish_release
 from coldchain_server.signing.roles import now_utc
@@ -151,15 +152,20 @@ def release_log(number: int, channel: str, directory: Path, as_json: bool) -> No
 @number_argument
 @channel_option
 @click.option("--key", default="", help="The approver's key; by default one at hand that has not signed.")
+@click.option("--gate", is_flag=True, help="Try the release in this machine's engines first, as release gate does.")
 @home_option
 @json_option
-def release_approve(number: int, channel: str, key: str, directory: Path, as_json: bool) -> None:
+def release_approve(number: int, channel: str, key: str, gate: bool, directory: Path, as_json: bool) -> None:
     """Check a built release and add an approver's signature to every region's role."""
     home = Home(directory)
     home.require()
 
     async def work() -> tuple[str, bool]:
         async with home.catalogue() as catalogue:
+            if gate:
+                tried = await gate_again(home, catalogue, channel, number, say=say)
+                if tried.error is not None:
+                    raise tried.error
             return await approve_release(home, catalogue, keyring_of(home), channel, number, now=now_utc(), key=key)
 
     signed, complete = run(work())
@@ -167,6 +173,32 @@ def release_approve(number: int, channel: str, key: str, directory: Path, as_jso
     follow = f"next: coldchain-server release publish {number}" if complete else "next: another approver"
     line = f"release {number} of {channel}: bundles assembled again and compared, signed by {signed}; {state}"
     out({"release": number, "channel": channel, "signed": signed, "approved": complete}, as_json, [line, follow])
+
+
+@release.command("gate", epilog=example("coldchain-server release gate 42"))
+@number_argument
+@channel_option
+@home_option
+@json_option
+def release_gate(number: int, channel: str, directory: Path, as_json: bool) -> None:
+    """Try a release again in this machine's engines, and compare with what its manifest says of the gate."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> GateAgain:
+        async with home.catalogue() as catalogue:
+            return await gate_again(home, catalogue, channel, number, say=say)
+
+    found = run(work())
+    if found.error is not None:
+        raise found.error
+    lines, rows = [f"release {number} of {channel}, tried again here:"], []
+    for here, said in found.rows():
+        claim = said.result if said else "nothing"
+        lines.append(f"  {here.check:14} {here.result:7} (the manifest says {claim}): {here.detail}")
+        rows.append({"check": here.check, "result": here.result, "detail": here.detail, "manifest": claim})
+    lines += [f"  {line}" for line in found.manifest.gate_exceptions()]
+    out({"release": number, "channel": channel, "checks": rows, "without": found.manifest.without_gate}, as_json, lines)
 
 
 @release.command("publish", epilog=example("coldchain-server release publish 42 --share 10"))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from coldchain.bundle.description import FILE_NAME
-from coldchain.bundle.manifest import GateCheck, Manifest, RegionFacts
+from coldchain.bundle.manifest import WITHOUT_GATE, GateCheck, Manifest, RegionFacts
 from coldchain.errors import GateError
 from coldchain.monitor.taken_apart import DecodedBundle
 from coldchain_server.feeds.formats.yara_source import rule_spans
@@ -31,7 +31,7 @@ from coldchain_server.gate.load import check_load
 from coldchain_server.gate.must_detect import check_must_detect
 from coldchain_server.gate.new_detections import Detections, check_new_detections, detections
 from coldchain_server.gate.own_files import check_own_files, own_files
-from coldchain_server.gate.result import CHECKS, SHOWN, WITHOUT, Result
+from coldchain_server.gate.result import CHECKS, SHOWN, Result
 from coldchain_server.gate.served import for_engine, take_served
 from coldchain_server.gate.settings import ENGINES, GateSettings
 from coldchain_server.gate.trial import Files, Say, Trials, present, run_trials
@@ -92,7 +92,7 @@ class Outcome:
             GateError: a check failed, or one was not run and there is no reason.
         """
         if self.failures:
-            raise self._failed(what)
+            raise self.refusal(what, _NOTHING)
         left = [check for check in self.checks if check.result == "not-run"]
         if not left:
             return self.checks
@@ -104,9 +104,10 @@ class Outcome:
                 todo='install what is missing, or say in public why it goes out without: --without-gate "REASON"',
                 checks=_as_json(self.checks),
             )
-        return (*self.checks, GateCheck(WITHOUT, "not-run", without))
+        return (*self.checks, GateCheck(WITHOUT_GATE, "not-run", without))
 
-    def _failed(self, what: str) -> GateError:
+    def refusal(self, what: str, kept: str) -> GateError:
+        """The error that says which checks failed, and by what."""
         lines, blamed = [], set[str]()
         for result in self.failures:
             lines.append(f"  {result.check.check}: {result.check.detail}")
@@ -124,7 +125,7 @@ class Outcome:
                 "regions.toml; then build again"
             )
         return GateError(
-            "\n".join([f"{what} did not pass", *lines]), kept=_NOTHING, todo=todo, checks=_as_json(self.checks)
+            "\n".join([f"{what} did not pass", *lines]), kept=kept, todo=todo, checks=_as_json(self.checks)
         )
 
 
@@ -141,7 +142,7 @@ def require_gate(manifest: Manifest) -> None:
     what = f"release {manifest.release} of {manifest.channel}"
     found = {check.check: check.result for check in manifest.gate}
     bad = [name for name in CHECKS if found.get(name, "missing") in ("missing", "failed")]
-    bad += [] if WITHOUT in found else [name for name in CHECKS if found.get(name) == "not-run"]
+    bad += [] if WITHOUT_GATE in found else [name for name in CHECKS if found.get(name) == "not-run"]
     if bad:
         raise GateError(
             f"{what}: its manifest has no good word of the gate about {', '.join(bad)}",

@@ -36,5 +36,5 @@ def _words(trial: Trial) -> str:
     regions, report = trial.group.regions, trial.report
     counts = f"{report.loaded:,} of {report.expected:,} signatures loaded"
     if len(regions) == 1:
-        return f"{counts} in {regions[0]}"
-    return f"{counts} in {' '.join(regions)}, whose bundles are the same but for their canaries, loaded together"
+        return f"{counts} of {regions[0]}"
+    return f"{counts} of {' '.join(regions)}, which are the same but for the canary, all canaries beside each other"

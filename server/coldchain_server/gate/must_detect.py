@@ -36,18 +36,18 @@ def check_must_detect(trials: Trials, files: Files, regions: Mapping[str, Region
     plain = [found[region] for region, facts in regions.items() if not facts.policy]
     reference = set.intersection(*plain) if plain else everywhere
     missed = [path for path in files.samples if str(path) not in reference]
-    words = f"{len(files.samples):,} samples{', EICAR one of them' if eicar else ''}"
+    words = f"{len(files.samples):,} samples{' (EICAR with them)' if eicar else ''}"
     if missed and trials.absent:
         return not_run(
             check,
-            f"{len(files.samples) - len(missed):,} of {words} were found by {trials.versions}; {trials.missing()}",
+            f"something found in {len(files.samples) - len(missed):,} of {words} by {trials.versions}; {trials.missing()}",
         )
     if missed:
         findings = [f"nothing is found in {path}" for path in missed]
-        return failed(check, f"{len(missed):,} of {words} were not found by {trials.versions}", findings)
+        return failed(check, f"nothing found in {len(missed):,} of {words} by {trials.versions}", findings)
     left = {region: len(reference - seen) for region, seen in found.items() if reference - seen}
     explained = "".join(f"; {count:,} not in {region}, by its policies" for region, count in left.items())
-    return passed(check, f"all of {words} were found by {trials.versions}{explained}")
+    return passed(check, f"something found in all of {words} by {trials.versions}{explained}")
 
 
 def _found(trials: Trials, files: Files, region: str) -> set[str]:

@@ -13,8 +13,6 @@ from coldchain.bundle.manifest import MOST_TEXT, GateCheck
 
 CHECKS: Final = ("lint", "load-clamav", "load-yara", "canary", "clean", "own-files", "must-detect", "new-detections")
 """Every check of a manifest, in its order."""
-WITHOUT: Final = "without-gate"
-"""Not a check: the public reason why the checks that were not run may stay so."""
 SHOWN: Final = 8
 
 
