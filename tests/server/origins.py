@@ -80,6 +80,12 @@ async def make(directory: Path, *, regions: str = REGIONS, settings: str = SETTI
     return await found(directory, Founding(settings, regions, lambda: PASSPHRASE, DEMO), now=now)
 
 
+def without_engines(directory: Path) -> None:
+    """What :data:`SETTINGS` say of the gate, for an origin that ``init`` made."""
+    with (directory / "settings.toml").open("a", encoding="utf-8") as file:
+        file.write(NO_ENGINES)
+
+
 async def build_release(
     home: Home, files: Mapping[str, bytes] | None, channel: str = "stable", now: datetime = NOW
 ) -> Built:

@@ -139,7 +139,7 @@ class Manifest:
         if not checks:
             return "gate: the publisher says nothing of a gate"
         counts = ((sum(one.result == result for one in checks), result.replace("-", " ")) for result in RESULTS)
-        return "gate: " + ", ".join(f"{count} {result}" for count, result in counts if count)
+        return f"gate: of {len(checks)} checks " + ", ".join(f"{count} {result}" for count, result in counts if count)
 
     def gate_exceptions(self) -> list[str]:
         """A line for each check that did not pass, and one with the publisher's public reason."""

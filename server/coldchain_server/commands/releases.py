@@ -91,6 +91,7 @@ def release_build(channel: str, no_pull: bool, no_log: bool, without_gate: str, 
             for entry in facts.policy
         ]
     lines += ["  nothing changed since the release before"] if built.unchanged else []
+    lines += [f"  {line}" for line in (manifest.gate_words(), *manifest.gate_exceptions())]
     if error is not None:
         if not as_json:
             out({}, as_json, lines)

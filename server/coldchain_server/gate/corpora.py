@@ -50,27 +50,29 @@ def system_sample(directories: Sequence[Path], most_bytes: int) -> Sample:
     total = of = 0
     for number, directory in enumerate(directories):
         share = (most_bytes - total) // (len(directories) - number)
-        found = sorted(_readable(directory, seen), key=lambda one: hashlib.sha256(os.fsencode(one[0])).digest())
+        found = sorted(_readable(directory, seen))
         of += len(found)
-        for path, length in found:
-            if length <= share:
-                chosen.append(path)
+        for _, path, length in found:
+            if length <= share and os.access(path, os.R_OK):
+                chosen.append(Path(path))
                 total += length
                 share -= length
     return Sample(tuple(sorted(chosen)), total, of)
 
 
-def _readable(directory: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, int]]:
-    for path in _below(directory.resolve()):
-        try:
-            found = path.lstat()
-        except OSError:
-            continue
-        good = stat.S_ISREG(found.st_mode) and 0 < found.st_size <= MOST_FILE_BYTES and str(path).isprintable()
-        if not good or (found.st_dev, found.st_ino) in seen or not os.access(path, os.R_OK):
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        yield path, found.st_size
+def _readable(directory: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[bytes, str, int]]:
+    """Regular files that were not seen yet: the SHA-256 of the path, the path, the length. Tens of thousands, so no Path for each."""
+    for folder, _, names in os.walk(directory.resolve()):
+        for name in names:
+            path = f"{folder}/{name}"
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue
+            good = stat.S_ISREG(found.st_mode) and 0 < found.st_size <= MOST_FILE_BYTES and path.isprintable()
+            if good and (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                yield hashlib.sha256(os.fsencode(path)).digest(), path, found.st_size
 
 
 def operators_files(paths: Iterable[Path], key: str) -> tuple[Path, ...]:

@@ -115,17 +115,20 @@ class Outcome:
             if len(result.findings) > SHOWN:
                 lines.append(f"    and {len(result.findings) - SHOWN:,} more")
             blamed |= result.blamed
-        todo = "mend what is named at its source, and build again"
+        todo = "; ".join(filter(None, (result.todo for result in self.failures)))
         if blamed:
             names = [
                 f"{name} ({self.holders.get(name, 'in no section by that name')})" for name in sorted(blamed)[:SHOWN]
             ]
-            todo = (
+            todo = f"{todo}; " * bool(todo) + (
                 f"take out {', '.join(names)}: mend the feed, or leave the signature out in every region with a policy of "
                 "regions.toml; then build again"
             )
         return GateError(
-            "\n".join([f"{what} did not pass", *lines]), kept=kept, todo=todo, checks=_as_json(self.checks)
+            "\n".join([f"{what} did not pass", *lines]),
+            kept=kept,
+            todo=todo or "mend what is named at its source, and build again",
+            checks=_as_json(self.checks),
         )
 
 

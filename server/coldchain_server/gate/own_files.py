@@ -68,7 +68,7 @@ def check_own_files(trials: Trials, files: Files) -> Result:
     if findings:
         return failed(check, f"{len(hit):,} of {words} were matched by {some(blamed)}", findings, blamed)
     sources = f"; {len(themselves):,} YARA rules match the source that holds them" if themselves else ""
-    return passed(check, f"nothing found in {words} by {trials.versions}{sources}")
+    return passed(check, f"nothing found in {words} by {trials.versions}{trials.spared}{sources}")
 
 
 def _ours(home: Home) -> Iterator[Path]:

@@ -18,11 +18,12 @@ SHOWN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One check's outcome. ``findings`` are lines for the operator, ``blamed`` signatures that would have to go."""
+    """One check's outcome. ``findings`` are for the operator, ``blamed`` signatures that would have to go, ``todo`` what else to do."""
 
     check: GateCheck
     findings: tuple[str, ...] = ()
     blamed: frozenset[str] = frozenset()
+    todo: str = ""
 
     @property
     def failed(self) -> bool:
@@ -40,9 +41,9 @@ def not_run(check: str, detail: str) -> Result:
     return Result(GateCheck(check, "not-run", _fit(detail)))
 
 
-def failed(check: str, detail: str, findings: Iterable[str], blamed: Iterable[str] = ()) -> Result:
+def failed(check: str, detail: str, findings: Iterable[str], blamed: Iterable[str] = (), todo: str = "") -> Result:
     """It was run, and the release must not go out."""
-    return Result(GateCheck(check, "failed", _fit(detail)), tuple(findings), frozenset(blamed))
+    return Result(GateCheck(check, "failed", _fit(detail)), tuple(findings), frozenset(blamed), todo)
 
 
 def some(names: Iterable[str], most: int = SHOWN) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from coldchain.bundle.description import Section
 from coldchain.engines import clamscan
 from coldchain.engines.clamav import ClamAV
+from coldchain.engines.corpora import always_clean
 from coldchain.engines.interface import Canary, Corpora, Engine, EngineKind, LoadReport, LoadTest, canary_of
 from coldchain.engines.settings import OneEngine
 from coldchain.engines.yara import Yara
@@ -24,6 +25,7 @@ from coldchain.monitor.taken_apart import DecodedBundle
 from coldchain_server.gate.corpora import Sample
 from coldchain_server.gate.served import Group, groups
 from coldchain_server.gate.settings import ENGINES, GateSettings
+from coldchain_server.gate.within import is_within
 from coldchain_server.storage.durable import make_directory, remove
 
 NAMES = {"clamav": "ClamAV", "yara": "YARA"}
@@ -56,11 +58,22 @@ class Files:
 
 @dataclass(slots=True)
 class Trial:
-    """One load. ``trouble`` is why the engine did not load the set as it is; ``alone``: sections that do not load alone either."""
+    """One load.
+
+    Attributes:
+        group: what was loaded.
+        report: what the engine did.
+        canaries: region -> the file that holds its canary, and the canary.
+        within: a region whose bundle holds all of this one's signatures and more, so that its trial stands for the clean files and our
+            own; empty: they were scanned.
+        trouble: why the engine did not load the set as it is.
+        alone: sections that do not load alone either.
+    """
 
     group: Group
     report: LoadReport
     canaries: Mapping[str, tuple[Path, Canary]]
+    within: str = ""
     trouble: str = ""
     alone: list[str] = field(default_factory=list)
 
@@ -81,6 +94,15 @@ class Trials:
     absent: dict[EngineKind, str] = field(default_factory=dict)
     loaded: bool = True
     """Whether every set was loaded as it is; if not, what was found in files says nothing."""
+
+    @property
+    def spared(self) -> str:
+        """In words, whose clean files need no scan of their own."""
+        return "".join(
+            f"; {' '.join(trial.group.regions)} has {NAMES[trial.group.kind]} signatures of {trial.within} and no others"
+            for trial in self.done
+            if trial.within
+        )
 
     def of(self, kind: EngineKind) -> list[Trial]:
         """The loads in one engine."""
@@ -140,7 +162,12 @@ def run_trials(
             continue
         for number, group in enumerate(found):
             folder = work / f"{kind}-{number}"
-            trial = _try(group, bundles, product, files, settings, folder)
+            within = next(
+                (one.group for one in trials.of(kind) if not one.within and is_within(group, one.group)), None
+            )
+            asked = files if within is None else Files(samples=files.samples)
+            trial = _try(group, bundles, product, asked, settings, folder)
+            trial.within = within.regions[0] if within is not None else ""
             trials.done.append(trial)
             trials.loaded = trials.loaded and not trial.trouble
             report = trial.report
@@ -174,7 +201,8 @@ def _try(
         first = canaries[group.regions[0]][1]
         watched = (*(path for path, _ in canaries.values()), *files.every())
         report = _load(group.kind, view, held, first, watched, settings, scratch)
-        trial = Trial(group, report, canaries, _trouble(report, first, view, held))
+        trouble = _trouble(report, first, view, held) or _unscanned(group.kind, report, watched)
+        trial = Trial(group, report, canaries, trouble=trouble)
         if trial.trouble:
             trial.alone = _alone(group, settings, work)
         return trial
@@ -203,7 +231,7 @@ def _load(
         ) from error
 
 
-def _trouble(report: LoadReport, canary: Canary, view: Path, held: Sequence[Section]) -> str:
+def _trouble(report: LoadReport, canary: Canary | None, view: Path, held: Sequence[Section]) -> str:
     """Why the set was not loaded as it is; what is found in files is for the checks to judge."""
     judged = replace(report, problem="", clean_hits=0, missed=0)
     judged.judge(LoadTest(view, held, canary, Corpora(), view))
@@ -212,6 +240,14 @@ def _trouble(report: LoadReport, canary: Canary, view: Path, held: Sequence[Sect
     full = replace(report, problem="")
     full.judge(LoadTest(view, held, canary, Corpora(), view))
     return "" if report.problem == full.problem else report.problem
+
+
+def _unscanned(kind: EngineKind, report: LoadReport, watched: Sequence[Path]) -> str:
+    """An engine passes over what it cannot read, without a word; a file that was not scanned must not count as clean."""
+    programs = [clamscan.find_program(None)] if kind == "clamav" else []
+    there = {path for path in watched if path.stat().st_size}
+    asked = 1 + len(always_clean(*programs)) + len(there)
+    return f"only {report.scanned:,} of {asked:,} files were scanned" if report.scanned < asked else ""
 
 
 def _alone(group: Group, settings: GateSettings, work: Path) -> list[str]:
@@ -226,15 +262,9 @@ def _alone(group: Group, settings: GateSettings, work: Path) -> list[str]:
         shutil.copyfile(group.bundle.path(section), view / section.name)
         try:
             report = _load(group.kind, view, [section], None, (), settings, scratch)
-            trouble = _trouble_alone(report)
+            trouble = _trouble(report, None, view, [section])
         except ColdchainError as error:
             trouble = error.what
         if trouble:
             bad.append(f"{section.name}: {trouble}")
     return bad
-
-
-def _trouble_alone(report: LoadReport) -> str:
-    if report.loaded != report.expected:
-        return report.problem or f"{report.loaded:,} of {report.expected:,} signatures were loaded"
-    return ""

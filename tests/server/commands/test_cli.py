@@ -57,7 +57,18 @@ def test_the_commands_are_those_of_the_documents() -> None:
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
         *(
             f"release {name}"
-            for name in ("build", "log", "approve", "publish", "discard", "list", "show", "attest", "provenance")
+            for name in (
+                "build",
+                "log",
+                "gate",
+                "approve",
+                "publish",
+                "discard",
+                "list",
+                "show",
+                "attest",
+                "provenance",
+            )
         ),
         *(f"rollout {name}" for name in ("set", "hold", "resume")),
         *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
@@ -98,6 +109,7 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("feed", "remove"): ("acme",),
     ("release", "build"): (),
     ("release", "log"): ("1",),
+    ("release", "gate"): ("1",),
     ("release", "approve"): ("1",),
     ("release", "publish"): ("1",),
     ("release", "discard"): ("1",),
@@ -315,6 +327,7 @@ def test_a_journey_as_a_person_types_it(memory: Path) -> None:
         return done.stdout
 
     assert "made 13 keys" in type_(f"init {home} --demo-keys")
+    origins.without_engines(home)
     assert json.loads(type_(f"feed add acme {feed} --json"))["feed"] == "acme"
     assert "release 1 of stable: 61 records" in type_("release build")
     assert "signed by approver-1; every region has its signatures" in type_("release approve 1")
