@@ -115,7 +115,8 @@ class Activation:
             config,
             limits,
         )
-        self.view = View(settings.view or directory.path / "engines" / settings.name)
+        self.path = directory.path.absolute()  # child processes work elsewhere
+        self.view = View(settings.view or self.path / "engines" / settings.name)
         self.memory, self._remember, self._now, self.stopped = memory, remember, now, stopped
         self._took_order = False
         self.report: LoadReport | None = None
@@ -305,7 +306,7 @@ class Activation:
         gone = self._canary(before) if before and before.release != set_.release else None
         samples = [wanted.data, *([gone.data] if gone else [])]
         if self.engine.stays:
-            found = self.engine.detects(samples, self.view.current, self.directory.staging)
+            found = self.engine.detects(samples, self.view.current, self.path)
         else:
             with self._work() as work:
                 found = self.engine.detects(samples, self.view.current, work)
@@ -362,7 +363,7 @@ class _Work:
         with self._directory.folder("staging") as staging:
             staging.remove(WORK)
             staging.make(WORK)
-        return self._directory.staging / WORK
+        return self._directory.staging.absolute() / WORK
 
     def __exit__(self, *_: object) -> None:
         with self._directory.folder("staging") as staging, durable.disk(self._directory.staging):

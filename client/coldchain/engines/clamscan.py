@@ -2,7 +2,7 @@
 
 One run answers everything::
 
-    clamscan --infected --recursive --detect-pua --bytecode-unsigned --database=SET WORK/canary CLEAN … MUST_DETECT …
+    clamscan --infected --recursive --detect-pua --bytecode-unsigned … --database=SET --file-list=WORK/targets
     /…/canary: Coldchain.Canary.us-stable-42.UNOFFICIAL FOUND
     Known viruses: 1234
 
@@ -11,7 +11,9 @@ switches off (ign, ign2) is not counted, and some databases are not counted at a
 before; any other means that the engine dropped something without a word (a record for an engine of the future, a line
 that is no signature), which it does with exit code 0.
 
-``--detect-pua`` and ``--bytecode-unsigned`` are there so that all of a set is loaded, whatever the daemon is set to.
+``--detect-pua`` and ``--bytecode-unsigned`` are there so that all of a set is loaded, whatever the daemon is set to; limits of size and
+time are raised, since a file beyond them (100 MiB) would count as scanned and clean without being looked at. The files stand in
+a list, because a command line ends at 2 MiB.
 Source: ``man clamscan``; libclamav/readdb.c; tried with ClamAV 1.4.6.
 """
 
@@ -39,6 +41,8 @@ from coldchain.records import extension, record_name
 UNCOUNTED: Final = frozenset({"ign", "ign2", "crb", "wdb", "ftm", "cfg", "pwdb", "cbc", "cat"})
 """Databases whose records are not among the known viruses."""
 _SWITCHES_OFF: Final = frozenset({"ign", "ign2"})
+TARGETS: Final = "targets"
+_UNLIMITED: Final = ("--max-filesize=2000M", "--max-scansize=4000M", "--max-scantime=0")
 _SUMMARY: Final = re.compile(rb"(Known viruses|Scanned files|Infected files): (\d{1,15})\Z")
 _FOUND: Final = re.compile(rb"(.*): (.+) FOUND\Z", re.DOTALL)
 
@@ -143,7 +147,9 @@ def scan(
         EngineDownError: the program could not be started, or was stopped.
     """
     options = ["--infected", "--recursive", "--detect-pua", "--bytecode-unsigned", f"--tempdir={work}"]
-    command = [str(program), *options, f"--database={folder}", *map(str, targets)]
+    names = work / TARGETS
+    names.write_bytes(b"".join(os.fsencode(target) + b"\n" for target in targets))
+    command = [str(program), *options, *_UNLIMITED, f"--database={folder}", f"--file-list={names}"]
     ending = child.run(command, answer.line, seconds=seconds, memory=memory, work=work, stopped=stopped)
     problem = ending.verdict(program.name, seconds)
     if not problem and ending.code not in (0, 1):
@@ -162,8 +168,9 @@ def load_test(
     report.expected = expected(test.folder, test.sections)
     canary = test.work / "canary"
     canary.write_bytes(test.canary.data if test.canary else b"")
-    answer = Answer({os.fsencode(canary), *must})
-    targets = [canary, *always_clean(program), *test.corpora.clean, *test.corpora.must_detect]
+    watched = {os.fsencode(path): path for path in test.watched}
+    answer = Answer({os.fsencode(canary), *must, *watched})
+    targets = [canary, *always_clean(program), *test.corpora.clean, *test.corpora.must_detect, *test.watched]
     ending, report.problem = scan(
         program, test.folder, targets, answer, seconds=seconds, memory=memory, work=test.work, stopped=stopped
     )
@@ -173,6 +180,8 @@ def load_test(
     missed = [str(path) for data, path in must.items() if data not in answer.found]
     report.must_detect, report.missed, report.missed_names = len(must), len(missed), missed[:SHOWN]
     report.clean_hits, report.clean_names = answer.others, answer.other_names
-    report.clean_files = max(0, answer.summary.get("Scanned files", 0) - 1 - len(must))
+    report.found = {str(path): (answer.found[data],) for data, path in watched.items() if data in answer.found}
+    report.scanned = answer.summary.get("Scanned files", 0)
+    report.clean_files = max(0, report.scanned - 1 - len(must) - len(watched))
     report.judge(test)
     return report

@@ -63,6 +63,7 @@ class LoadTest:
         canary: must be found; None leaves that out.
         corpora: the customer's files.
         work: an empty directory for temporary files; what is left in it is for the caller to remove.
+        watched: more files that are scanned; the report tells what is found in each, and the caller judges.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class LoadTest:
     canary: Canary | None
     corpora: Corpora
     work: Path
+    watched: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ class LoadReport:
         must_detect: files that had to be detected.
         missed: how many of them were not.
         missed_names: the first of those.
+        scanned: all files that were scanned.
+        found: of the watched files those in which something was found, by path, with the names that the engine reports.
         seconds: wall time of the test.
         cpu_seconds: processor time of the test.
         peak_bytes: most memory that the child held at one time.
@@ -105,6 +109,8 @@ class LoadReport:
     must_detect: int = 0
     missed: int = 0
     missed_names: list[str] = field(default_factory=list)
+    scanned: int = 0
+    found: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0

@@ -39,6 +39,7 @@ class Yara:
         """Compiles the rules and scans the corpora, in one child process."""
         report = LoadReport("yara", expected=sum(section.records for section in test.sections))
         must = must_detect(test.corpora.must_detect)
+        watched = set(map(str, test.watched))
         detected: set[str] = set()
         canary = test.work / "canary"
         canary.write_bytes(test.canary.data if test.canary else b"")
@@ -48,19 +49,22 @@ class Yara:
                 report.canary = test.canary is not None and test.canary.name in rules
             elif os.fsencode(path) in must:
                 detected.add(path)
+            elif path in watched:
+                report.found[path] = tuple(rules)
             else:
                 report.clean_hits += 1
                 if len(report.clean_names) < SHOWN:
                     report.clean_names.append(f"{path}: {', '.join(rules)}")
 
         clean = [path for path in files_below(test.corpora.clean) if os.fsencode(path) not in must]
-        targets = [canary, *always_clean(), *clean, *must.values()]
+        targets = [canary, *always_clean(), *clean, *must.values(), *test.watched]
         run = self._run(test.folder, targets, test.work, found)
         ending, report.problem, report.version, report.loaded, scanned = run
         report.seconds, report.cpu_seconds, report.peak_bytes = ending.seconds, ending.cpu_seconds, ending.peak_bytes
         missed = [str(path) for path in must.values() if str(path) not in detected]
         report.must_detect, report.missed, report.missed_names = len(must), len(missed), missed[:SHOWN]
-        report.clean_files = max(0, scanned - 1 - len(must))
+        report.scanned = scanned
+        report.clean_files = max(0, scanned - 1 - len(must) - len(watched))
         report.judge(test)
         return report
 
