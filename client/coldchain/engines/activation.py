@@ -139,7 +139,8 @@ class Activation:
     def _told(self, step: Callable[[], str]) -> EngineOutcome:
         error: ColdchainError | None = None
         try:
-            action = step()
+            with durable.disk(self.path):
+                action = step()
         except ColdchainError as problem:
             action, error = "kept", problem
             error.kept = error.kept or self._kept()
