@@ -144,7 +144,7 @@ class Activation:
         except ColdchainError as problem:
             action, error = "kept", problem
             error.kept = error.kept or self._kept()
-        self._note(replace(self.memory, problem=error.what if error else ""))
+        self._note(self.memory.trouble(error.what if error else ""))
         name, release = self.settings.name, self.memory.release
         return EngineOutcome(name, action, release, self.report, self.proof_seconds, error)
 

@@ -93,43 +93,54 @@ def run(
         EngineDownError: no process could be made, or it was ``stopped``.
     """
     started = time.monotonic()
-    start = [sys.executable, "-I", "-S", confine.__file__, str(os.getpid()), str(seconds), str(memory), *command]
+    until = started + seconds
     environment = {
         "LC_ALL": "C",
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "TMPDIR": str(work),
         **{name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ},
     }
-    try:
-        child = subprocess.Popen(  # noqa: S603  no shell; the program is the configured one
-            start,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=work,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise EngineDownError(f"{command[0]} cannot be started: {error.strerror or error}") from error
-    ending = Ending()
-    try:
-        until = started + seconds
-        ending.late = not (_read(child, line, ending, until, stopped) and _ended(child.pid, until))
-    finally:
-        # Who is late goes, and what it started with it; an ordinary end has come before, and is not changed by this.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        for pipe in (child.stdout, child.stderr):
-            if pipe is not None:
+    told, tell = os.pipe()
+    with os.fdopen(told, "rb") as report:
+        bounds = map(str, (os.getpid(), tell, seconds, memory))
+        try:
+            child = subprocess.Popen(  # noqa: S603  no shell; the program is the configured one
+                [sys.executable, "-I", "-S", confine.__file__, *bounds, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(tell,),
+                cwd=work,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineDownError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+        finally:
+            os.close(tell)
+        ending = Ending()
+        try:
+            ending.late = not (_read(child, line, ending, until, stopped) and _ended(child.pid, until))
+        finally:
+            # Who is late goes, and what it started with it; an ordinary end has come before, and is not changed by this.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            ending.code = child.wait()
+            for pipe in (child.stdout, child.stderr):
+                assert pipe is not None
                 pipe.close()
-    ending.code = child.returncode
-    ending.cpu_seconds = used.ru_utime + used.ru_stime
-    ending.peak_bytes = used.ru_maxrss * 1024
+        _measure(report.read(), ending)
     ending.seconds = time.monotonic() - started
     return ending
+
+
+def _measure(report: bytes, ending: Ending) -> None:
+    """What :mod:`coldchain.engines.confine` tells at the end; nothing when it was killed itself."""
+    words = report.split()
+    if len(words) == 3:
+        status, microseconds, kibibytes = map(int, words)
+        ending.code = os.waitstatus_to_exitcode(status)
+        ending.cpu_seconds, ending.peak_bytes = microseconds / 1_000_000, kibibytes * 1024
 
 
 def _read(

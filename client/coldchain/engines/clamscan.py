@@ -122,7 +122,7 @@ class Answer:
                 return
             self.others += 1
             if len(self.other_names) < SHOWN:
-                self.other_names.append(f"{os.fsdecode(match[1])}: {name}")
+                self.other_names.append(f"{match[1].decode('utf-8', 'backslashreplace')}: {name}")
         elif match := _SUMMARY.match(line):
             self.summary[match[1].decode()] = int(match[2])
 

@@ -54,7 +54,8 @@ class Yara:
             else:
                 report.clean_hits += 1
                 if len(report.clean_names) < SHOWN:
-                    report.clean_names.append(f"{path}: {', '.join(rules)}")
+                    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+                    report.clean_names.append(f"{shown}: {', '.join(rules)}")
 
         clean = [path for path in files_below(test.corpora.clean) if os.fsencode(path) not in must]
         targets = [canary, *always_clean(), *clean, *must.values(), *test.watched]

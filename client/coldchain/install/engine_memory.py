@@ -60,7 +60,11 @@ class EngineMemory:
     def refuse(self, name: str, why: str) -> EngineMemory:
         """The same, with this set refused."""
         others = tuple(one for one in self.refused if one.name != plain(name))
-        return replace(self, refused=(*others, Refusal(plain(name), why[:MOST_WORDS]))[-MOST_REFUSED:])
+        return replace(self, refused=(*others, Refusal(plain(name), _words(why)))[-MOST_REFUSED:])
+
+    def trouble(self, problem: str) -> EngineMemory:
+        """The same, with what the last run could not do; empty when it could."""
+        return replace(self, problem=_words(problem))
 
     def as_json(self) -> Object:
         """The member of ``state.json``."""
@@ -68,8 +72,13 @@ class EngineMemory:
             "proved": self.proved,
             **({"proved_at": self.proved_at.strftime(_TIME)} if self.proved_at else {}),
             "refused": [{"set": one.name, "why": one.why} for one in self.refused],
-            "problem": self.problem[:MOST_WORDS],
+            "problem": self.problem,
         }
+
+
+def _words(text: str) -> str:
+    """Text that can be kept: an engine's and a file's names may be anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:MOST_WORDS]
 
 
 def plain(name: str) -> str:
