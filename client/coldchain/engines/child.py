@@ -77,7 +77,7 @@ def run(
     seconds: int,
     memory: int,
     work: Path,
-    told: bytes = b"",
+    stopped: Callable[[], bool],
 ) -> Ending:
     """Runs a program to its end, or to its limits.
 
@@ -87,57 +87,69 @@ def run(
         seconds: wall time, and processor time too.
         memory: bytes that it may hold.
         work: its current and temporary directory.
-        told: what it reads from its standard input; at most what a pipe holds (4 KiB).
+        stopped: whether to end it and give up, asked a few times a second.
 
     Raises:
-        EngineDownError: no process could be made.
+        EngineDownError: no process could be made, or it was ``stopped``.
     """
     started = time.monotonic()
-    start = [sys.executable, "-I", "-S", confine.__file__, str(os.getpid()), str(seconds), str(memory), *command]
+    until = started + seconds
     environment = {
         "LC_ALL": "C",
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "TMPDIR": str(work),
         **{name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ},
     }
-    try:
-        child = subprocess.Popen(  # noqa: S603  no shell; the program is the configured one
-            start,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=work,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise EngineDownError(f"{command[0]} cannot be started: {error.strerror or error}") from error
-    ending = Ending()
-    try:
-        assert child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(told)
-            child.stdin.close()
-        until = started + seconds
-        ending.late = not (_read(child, line, ending, until) and _ended(child.pid, until))
-    finally:
-        # Who is late goes, and what it started with it; an ordinary end has come before, and is not changed by this.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-    ending.code = child.returncode
-    ending.cpu_seconds = used.ru_utime + used.ru_stime
-    ending.peak_bytes = used.ru_maxrss * 1024
+    told, tell = os.pipe()
+    with os.fdopen(told, "rb") as report:
+        bounds = map(str, (os.getpid(), tell, seconds, memory))
+        try:
+            child = subprocess.Popen(  # noqa: S603  no shell; the program is the configured one
+                [sys.executable, "-I", "-S", confine.__file__, *bounds, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(tell,),
+                cwd=work,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineDownError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+        finally:
+            os.close(tell)
+        ending = Ending()
+        try:
+            ending.late = not (_read(child, line, ending, until, stopped) and _ended(child.pid, until))
+        finally:
+            # Who is late goes, and what it started with it; an ordinary end has come before, and is not changed by this.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            ending.code = child.wait()
+            for pipe in (child.stdout, child.stderr):
+                assert pipe is not None
+                pipe.close()
+        _measure(report.read(), ending)
     ending.seconds = time.monotonic() - started
     return ending
 
 
-def _read(child: subprocess.Popen[bytes], line: Callable[[bytes], None], ending: Ending, until: float) -> bool:
+def _measure(report: bytes, ending: Ending) -> None:
+    """What :mod:`coldchain.engines.confine` tells at the end; nothing when it was killed itself."""
+    words = report.split()
+    if len(words) == 3:
+        status, microseconds, kibibytes = map(int, words)
+        ending.code = os.waitstatus_to_exitcode(status)
+        ending.cpu_seconds, ending.peak_bytes = microseconds / 1_000_000, kibibytes * 1024
+
+
+def _read(
+    child: subprocess.Popen[bytes],
+    line: Callable[[bytes], None],
+    ending: Ending,
+    until: float,
+    stopped: Callable[[], bool],
+) -> bool:
     """Reads both outputs to their ends; False when the time is over before."""
 
     def complain(data: bytes) -> None:
@@ -154,7 +166,9 @@ def _read(child: subprocess.Popen[bytes], line: Callable[[bytes], None], ending:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            for key, _ in open_.select(left):
+            if stopped():
+                raise EngineDownError("interrupted while a set was tried")
+            for key, _ in open_.select(min(left, 0.25)):
                 data = os.read(key.fd, _BLOCK)
                 key.data.feed(data)
                 if not data:

@@ -7,13 +7,13 @@ link, ``RELOAD``, and asking clamd itself for the canary. ``docs/engines.md`` se
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from coldchain.engines import clamscan
 from coldchain.engines.clamd import Clamd
-from coldchain.engines.interface import EngineKind, LoadReport, LoadTest
+from coldchain.engines.interface import EngineKind, LoadReport, LoadTest, never
 from coldchain.engines.settings import OneEngine
 from coldchain.errors import EngineDownError
 
@@ -23,8 +23,8 @@ class ClamAV:
 
     kind: Final[EngineKind] = "clamav"
 
-    def __init__(self, settings: OneEngine) -> None:
-        self._settings = settings
+    def __init__(self, settings: OneEngine, stopped: Callable[[], bool] = never) -> None:
+        self._settings, self._stopped = settings, stopped
         # With ConcurrentDatabaseReload switched off, an answer waits until the new set is there.
         self._clamd = Clamd(settings.socket, settings.proof_seconds) if settings.socket else None
 
@@ -36,7 +36,8 @@ class ClamAV:
     def load_test(self, test: LoadTest) -> LoadReport:
         """A set in a clamscan of its own."""
         program = clamscan.find_program(self._settings.program)
-        return clamscan.load_test(program, test, self._settings.load_seconds, self._settings.load_bytes)
+        settings = self._settings
+        return clamscan.load_test(program, test, settings.load_seconds, settings.load_bytes, self._stopped)
 
     def reload(self) -> None:
         """``RELOAD``; without a daemon there is nothing to be told."""
@@ -60,6 +61,7 @@ class ClamAV:
             seconds=settings.load_seconds,
             memory=settings.load_bytes,
             work=work,
+            stopped=self._stopped,
         )
         if problem:
             raise EngineDownError(problem)

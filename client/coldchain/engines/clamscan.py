@@ -23,7 +23,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ from coldchain.bundle.sections import blocks
 from coldchain.engines import child
 from coldchain.engines.clamd import UNOFFICIAL
 from coldchain.engines.corpora import always_clean, files_below, must_detect
-from coldchain.engines.interface import SHOWN, LoadReport, LoadTest
+from coldchain.engines.interface import SHOWN, LoadReport, LoadTest, never
 from coldchain.errors import EngineDownError
 from coldchain.install import durable
 from coldchain.limits import LIMITS
@@ -64,7 +64,7 @@ def find_program(configured: Path | None) -> Path:
 def version(program: Path, work: Path) -> str:
     """What the program says of its version, without the version of databases that are not ours. Raises EngineDownError."""
     said: list[bytes] = []
-    ending = child.run([str(program), "--version"], said.append, seconds=60, memory=1 << 30, work=work)
+    ending = child.run([str(program), "--version"], said.append, seconds=60, memory=1 << 30, work=work, stopped=never)
     if ending.verdict(program.name, 60) or ending.code != 0 or not said:
         raise EngineDownError(f"{program} does not say its version: {ending.complaint() or 'no reason given'}")
     return said[0].decode("utf-8", "replace").partition("/")[0][:60]
@@ -122,7 +122,7 @@ class Answer:
                 return
             self.others += 1
             if len(self.other_names) < SHOWN:
-                self.other_names.append(f"{os.fsdecode(match[1])}: {name}")
+                self.other_names.append(f"{match[1].decode('utf-8', 'backslashreplace')}: {name}")
         elif match := _SUMMARY.match(line):
             self.summary[match[1].decode()] = int(match[2])
 
@@ -136,6 +136,7 @@ def scan(
     seconds: int,
     memory: int,
     work: Path,
+    stopped: Callable[[], bool] = never,
 ) -> tuple[child.Ending, str]:
     """One run over files and directories, read into ``answer``.
 
@@ -149,14 +150,16 @@ def scan(
     names = work / TARGETS
     names.write_bytes(b"".join(os.fsencode(target) + b"\n" for target in targets))
     command = [str(program), *options, *_UNLIMITED, f"--database={folder}", f"--file-list={names}"]
-    ending = child.run(command, answer.line, seconds=seconds, memory=memory, work=work)
+    ending = child.run(command, answer.line, seconds=seconds, memory=memory, work=work, stopped=stopped)
     problem = ending.verdict(program.name, seconds)
     if not problem and ending.code not in (0, 1):
         problem = f"{program.name} does not load the set: {ending.complaint() or f'exit code {ending.code}'}"
     return ending, problem
 
 
-def load_test(program: Path, test: LoadTest, seconds: int, memory: int) -> LoadReport:
+def load_test(
+    program: Path, test: LoadTest, seconds: int, memory: int, stopped: Callable[[], bool] = never
+) -> LoadReport:
     """Tries a set (see :class:`coldchain.engines.interface.Engine`)."""
     report = LoadReport("clamav", version(program, test.work))
     must = must_detect(test.corpora.must_detect)
@@ -168,7 +171,9 @@ def load_test(program: Path, test: LoadTest, seconds: int, memory: int) -> LoadR
     watched = {os.fsencode(path): path for path in test.watched}
     answer = Answer({os.fsencode(canary), *must, *watched})
     targets = [canary, *always_clean(program), *test.corpora.clean, *test.corpora.must_detect, *test.watched]
-    ending, report.problem = scan(program, test.folder, targets, answer, seconds=seconds, memory=memory, work=test.work)
+    ending, report.problem = scan(
+        program, test.folder, targets, answer, seconds=seconds, memory=memory, work=test.work, stopped=stopped
+    )
     report.seconds, report.cpu_seconds, report.peak_bytes = ending.seconds, ending.cpu_seconds, ending.peak_bytes
     report.loaded = answer.summary.get("Known viruses", 0)
     report.canary = test.canary is not None and answer.found.get(os.fsencode(canary)) == test.canary.name

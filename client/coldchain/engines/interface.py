@@ -154,6 +154,11 @@ class LoadReport:
         }
 
 
+def never() -> bool:
+    """For engines that nobody stops halfway."""
+    return False
+
+
 class Engine(Protocol):
     """One engine of an endpoint, as its ``[[engine]]`` describes it."""
 

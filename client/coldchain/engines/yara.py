@@ -16,7 +16,7 @@ from typing import Final
 
 from coldchain.engines import child, yara_child
 from coldchain.engines.corpora import always_clean, files_below, must_detect
-from coldchain.engines.interface import SHOWN, EngineKind, LoadReport, LoadTest
+from coldchain.engines.interface import SHOWN, EngineKind, LoadReport, LoadTest, never
 from coldchain.engines.settings import OneEngine
 from coldchain.errors import EngineDownError
 
@@ -32,8 +32,8 @@ class Yara:
     kind: Final[EngineKind] = "yara"
     stays: Final = False
 
-    def __init__(self, settings: OneEngine) -> None:
-        self._settings = settings
+    def __init__(self, settings: OneEngine, stopped: Callable[[], bool] = never) -> None:
+        self._settings, self._stopped = settings, stopped
 
     def load_test(self, test: LoadTest) -> LoadReport:
         """Compiles the rules and scans the corpora, in one child process."""
@@ -54,7 +54,8 @@ class Yara:
             else:
                 report.clean_hits += 1
                 if len(report.clean_names) < SHOWN:
-                    report.clean_names.append(f"{path}: {', '.join(rules)}")
+                    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+                    report.clean_names.append(f"{shown}: {', '.join(rules)}")
 
         clean = [path for path in files_below(test.corpora.clean) if os.fsencode(path) not in must]
         targets = [canary, *always_clean(), *clean, *must.values(), *test.watched]
@@ -108,7 +109,14 @@ class Yara:
 
         settings = self._settings
         command = [sys.executable, "-P", "-m", yara_child.__name__, str(folder), str(_SCAN_SECONDS)]
-        ending = child.run(command, line, seconds=settings.load_seconds, memory=settings.load_bytes, work=work)
+        ending = child.run(
+            command,
+            line,
+            seconds=settings.load_seconds,
+            memory=settings.load_bytes,
+            work=work,
+            stopped=self._stopped,
+        )
         problem = ending.verdict("yara-x", settings.load_seconds)
         if not problem and ending.code == yara_child.ABSENT:
             raise EngineDownError(f"yara-x cannot be loaded: {ending.complaint()}")

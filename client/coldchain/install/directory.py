@@ -11,6 +11,7 @@
     state.json             :mod:`coldchain.install.state`
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
+    engines/NAME/          an engine's own view of the installed bundle, where none is configured elsewhere
     lock                   held (flock) by the one process that may change anything
 
 The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
@@ -67,6 +68,7 @@ ENTRIES = frozenset(
         "state.json",
         "staging",
         "policy",
+        "engines",
         "lock",
     }
 )

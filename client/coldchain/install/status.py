@@ -72,6 +72,7 @@ class Status:
             "rollout": self.rollout,
             "damage": self.damage,
             "log": self.log.as_json(),
+            "engines": {name: {**one.as_json(), "release": one.release} for name, one in self.state.engines.items()},
         }
 
 
