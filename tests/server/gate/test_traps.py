@@ -78,7 +78,7 @@ def test_what_engines_accept_passes(world: World) -> None:
 
 @needs_clamscan
 def test_a_load_that_needs_more_memory_than_it_may_have_is_no_load(world: World) -> None:
-    outcome = world.gate({"us": {"acme-a.hdb": File(GOOD)}}, replace(QUICK, mebibytes=8))
+    outcome = world.gate({"us": {"acme-a.hdb": File(GOOD)}}, replace(QUICK, mebibytes=4))
     assert results(outcome)["load-clamav"] == "failed"
     assert told(outcome, "load-clamav")
 
