@@ -45,6 +45,8 @@ NO_CLAMAV = "ClamAV is not installed on this machine"
 SYSTEM_MEBIBYTES = 8
 """Of the machine's own files that each release is tried on: a publisher takes more (docs/gate.md)."""
 
+_WIDTH = 140
+
 Lie = Callable[[str, bytes, Path], bytes]
 
 
@@ -281,9 +283,9 @@ def _gate(demo: Demo, number: int) -> None:
     demo.story.say(
         "Before it was logged, the release was tried, in the bytes that will be served; its manifest says how:"
     )
-    demo.story.output(
-        "\n".join(f"{one['check']:14} {one['result']:7} {one['detail']}" for one in told["manifest"]["gate"])
-    )
+    for one in told["manifest"]["gate"]:
+        line = f"{one['check']:14} {one['result']:7} {one['detail']}"
+        demo.story.output(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…")
 
 
 def _status(demo: Demo, directory: str) -> dict[str, object]:

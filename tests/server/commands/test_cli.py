@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from coldchain_server.cli import main
 from coldchain_server.commands.options import shown
+from coldchain_server.gate.result import CHECKS
 from coldchain_server.home import Home
 from coldchain_server.signing.roles import now_utc
 from tests.server import origins
@@ -335,6 +336,23 @@ def test_a_journey_as_a_person_types_it(memory: Path) -> None:
     assert origins.read(Home(home), "us", now=now_utc()).share == 10
 
 
+def test_without_an_engine_a_release_needs_a_reason(new_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = new_home
+    monkeypatch.setattr("coldchain_server.gate.gate.own_files", lambda home: ())
+    (home.directory / "settings.toml").write_text('[gate]\nsystem = []\neicar = false\nengines = ["clamav"]\n')
+    run("feed", "add", "acme", str(origins.write_feed(home, origins.FIRST)), home=home)
+    monkeypatch.setenv("PATH", "/nowhere")
+    refused = run("release", "build", "--json", home=home)
+    assert refused.exit_code == 66
+    assert told(refused)["error"] == "GateError"
+    assert {one["result"] for one in told(refused)["checks"]} == {"passed", "not-run"}
+    for wrong in ("two\nlines", "x" * 501, " "):
+        assert run("release", "build", "--without-gate", wrong, home=home).exit_code == 2
+    good = run("release", "build", "--without-gate", "ClamAV is elsewhere", home=home)
+    assert good.exit_code == 0, good.output
+    assert "gate: released without that, because: ClamAV is elsewhere" in good.stdout
+
+
 def test_the_rest_of_the_journey(published_home: Home) -> None:
     """Every other command's good case, plain and as JSON."""
     home = published_home
@@ -362,6 +380,12 @@ def test_the_rest_of_the_journey(published_home: Home) -> None:
     text, found = good("release show 2")
     assert found["manifest"]["release"] == 2
     assert json.loads(text.partition("\n")[2]) == found["manifest"]
+    text, found = good("release gate 2")
+    assert {one["check"] for one in found["checks"]} == set(CHECKS)
+    assert all(one["result"] == one["manifest"] for one in found["checks"])
+    assert found["without"] == "a test that is about something else"
+    assert "released without that, because: a test that is about something else" in text
+    assert run("release", "approve", "2", "--gate", home=home).exit_code == 0
     discarded = run("release", "discard", "2", "--json", home=home)
     assert told(discarded) == {"channel": "stable", "release": 2, "state": "discarded", "logged": True}
     text, found = good("rollout set 25 --region us")
