@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coldchain.engines.clamav import ClamAV
-from coldchain.engines.interface import LoadReport, LoadTest
+from coldchain.engines.interface import Corpora, LoadReport, LoadTest
+from coldchain.engines.settings import EngineSettings
 from coldchain.errors import EngineDownError, EngineError
 from tests.client.agent.publisher import hashes
 from tests.client.engines.daemon import EICAR, EICAR_NAME, Daemon, daemon, needs_clamd, scanning
@@ -22,6 +29,7 @@ from tests.client.engines.endpoints import (
     clamd_engine,
     make_endpoint,
 )
+from tests.client.engines.test_child import ended
 
 pytestmark = needs_clamd
 
@@ -168,8 +176,7 @@ def test_a_refused_release_is_tried_again_only_when_a_person_asks(tmp_path: Path
         endpoint = clamd_endpoint(tmp_path, clamd)
         corpus = tmp_path / "corpus"
         corpus.write_bytes(b"our own product, which release 2 finds something in\n")
-        one = endpoint.engines.engines[0]
-        object.__setattr__(one, "corpora", type(one.corpora)(clean=(corpus,)))
+        endpoint.engines = EngineSettings((replace(clamd_engine(clamd), corpora=Corpora(clean=(corpus,))),))
         endpoint.publish(2, BETTER | {"bad.ndb": b"Acme.Test.Product:0:*:" + b"our own product".hex().encode() + b"\n"})
         error = endpoint.update().error
         assert error is not None
@@ -245,7 +252,7 @@ def test_what_clamd_runs_is_asked_for_even_when_nothing_is_new(tmp_path: Path) -
         (other / "a.hsb").write_bytes(hashes(1))
         clamd.stop()
         clamd.start(other)
-        endpoint.engines = type(endpoint.engines)((clamd_engine(clamd, 1),))
+        endpoint.engines = EngineSettings((clamd_engine(clamd, 1),))
         error = endpoint.update().error
         assert isinstance(error, EngineDownError)
         assert "does not run release 2" in error.what
@@ -280,3 +287,56 @@ def test_a_repaired_version_goes_to_the_engine_again(tmp_path: Path) -> None:
         assert (endpoint.view() / "daily.hsb").read_bytes() == BEST["daily.hsb"]
         assert endpoint.memory().proved.endswith(".2")
         assert runs(clamd, 2, 1)
+
+
+def test_whoever_interrupts_a_load_test_leaves_no_child_and_no_judgement(tmp_path: Path) -> None:
+    with daemon() as clamd:
+        endpoint = clamd_endpoint(tmp_path, clamd)
+        endpoint.publish(2, BETTER)
+        pid = tmp_path / "pid"
+        slow = tmp_path / "slow"
+        slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec clamscan --version\necho $$ > {pid}\nexec sleep 60\n')
+        slow.chmod(0o755)
+        text = f'[[engine]]\nkind = "clamav"\nsocket = "{clamd.socket}"\nprogram = "{slow}"\n'
+        (endpoint.directory.path / "policy.toml").write_text(text, encoding="utf-8")
+        words = ["update", str(endpoint.directory.path), "--url", str(endpoint.mirror)]
+        client = subprocess.Popen([sys.executable, "-m", "coldchain.cli", *words], stderr=subprocess.PIPE)
+        while not pid.exists() or not pid.read_text():
+            assert client.poll() is None
+            time.sleep(0.01)
+        client.send_signal(signal.SIGINT)
+        _, said = client.communicate(timeout=30)
+        assert (client.returncode, b"interrupted" in said) == (130, True)
+        assert ended(int(pid.read_text()))
+        assert endpoint.linked() == 1
+        assert endpoint.memory().refused == ()
+        assert endpoint.update().error is None
+        assert runs(clamd, 2, 1)
+
+
+def test_a_view_on_another_file_system_holds_copies(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system here")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as name, daemon() as clamd:
+        endpoint = make_endpoint(tmp_path, replace(clamd_engine(clamd), view=Path(name, "view")))
+        endpoint.update()
+        clamd.start(Path(name, "view", "current"))
+        assert endpoint.update().error is None
+        endpoint.publish(2, BETTER)
+        assert endpoint.update().error is None
+        assert runs(clamd, 2, 1)
+        for one in Path(name, "view", "current").iterdir():
+            assert one.read_bytes() == (endpoint.directory.current / one.name).read_bytes()
+
+
+def test_the_canary_from_before_must_be_gone(shared: tuple[Daemon, Endpoint]) -> None:
+    """A set that would let an engine look as if it ran either release is not taken for the new one."""
+    clamd, endpoint = shared
+    name, data = canary(1)
+    (done,) = endpoint.force(300, GOOD | {"old.ndb": f"{name}:0:*:{data.hex()}\n".encode()})
+    assert done.report is not None
+    assert done.report.problem == ""
+    assert type(done.error) is EngineError
+    assert (endpoint.linked(), done.release) == (1, 1)
+    assert runs(clamd, 1, 300)
