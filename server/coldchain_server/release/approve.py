@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
+from coldchain.bundle.evidence_file import read_evidence_file
 from coldchain.bundle.manifest import Manifest
 from coldchain.bundle.sections import check_set
 from coldchain.errors import (
@@ -29,11 +31,12 @@ from coldchain.errors import (
     KeyringError,
     LintError,
     MalformedError,
+    NewerFormatError,
     StateError,
     VerificationError,
 )
 from coldchain.tuf.metadata import good_keys, parse_metadata
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE, MANIFEST, PROOF
 from coldchain_server.assembly.again import assemble_again, bundle_facts, region_facts
 from coldchain_server.assembly.assemble import AssembledBundle
 from coldchain_server.assembly.regions import GLOBAL
@@ -59,7 +62,15 @@ from coldchain_server.signing.roles import (
 
 
 async def approve(
-    home: Home, catalogue: Catalogue, keyring: Keyring, channel: str, number: int, *, now: datetime, key: str = ""
+    home: Home,
+    catalogue: Catalogue,
+    keyring: Keyring,
+    channel: str,
+    number: int,
+    *,
+    now: datetime,
+    key: str = "",
+    cache: Path | None = None,
 ) -> tuple[str, bool]:
     """Checks a draft and adds one approver's signature to each of its region roles.
 
@@ -71,6 +82,7 @@ async def approve(
         number: of the release.
         now: the time.
         key: the key's name; empty takes one at hand that has not signed yet.
+        cache: the approver's own results of earlier checks, which only the approver can write; None checks every file.
 
     Returns:
         The name of the key that signed, and whether the threshold is reached everywhere.
@@ -96,7 +108,7 @@ async def approve(
         await _check_published(home, state, now)
         manifest = draft.manifest(release)
         check_log(draft, state, now)
-        _check_manifest(home, manifest, release)
+        _check_manifest(home, manifest, release, cache)
         sources = await _sources(catalogue, channel, number)
         roles = {}
         for region in manifest.regions:
@@ -125,7 +137,7 @@ async def _check_published(home: Home, state: RoleState, now: datetime) -> None:
     await check_as_client(home.storage, {}, in_time(state, (), moment), moment)
 
 
-def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
+def _check_manifest(home: Home, manifest: Manifest, release: Release, cache: Path | None) -> None:
     """Assembles everything again from the snapshots that the manifest names."""
     regions, product = home.regions(), home.settings().product
     if (manifest.product, manifest.channel, manifest.release) != (product, release.channel, release.number):
@@ -133,7 +145,7 @@ def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
     if set(manifest.regions) != set(regions.regions):
         raise _refuse("the manifest's regions are not those of regions.toml")
     try:
-        again = assemble_again(manifest, regions, home.content)
+        again = assemble_again(manifest, regions, home.content, cache=cache)
     except (LintError, VerificationError) as error:
         raise _refuse(f"the feeds' snapshots cannot be assembled again: {error.what}") from error
     if again.feeds != manifest.feeds:
@@ -193,8 +205,8 @@ def _checked_role(
         raise _refuse(f"region {region}: the role does not follow its format: {error.what}") from error
     prefix = f"{region}/{manifest.channel}/"
     names = [path.removeprefix(prefix) for path in parsed.targets if path.startswith(prefix)]
-    if not {"full.ccd", "manifest.json", PROOF} <= set(names):
-        raise _refuse(f"region {region}: the role names no full bundle, no manifest or no proof of the log")
+    if not {"full.ccd", EVIDENCE} <= set(names):
+        raise _refuse(f"region {region}: the role names no full bundle or no evidence")
     said = manifest.regions[region].facts
     files: dict[str, tuple[int, str]] = {}
     for name in names:
@@ -221,7 +233,8 @@ def _checked_file(
     file = draft.file(region, name)
     try:
         found = measure(file)
-        if name in ("manifest.json", PROOF):
+        if name == EVIDENCE:
+            _check_evidence_file(draft, what)
             return found
         number = name.removeprefix("from-").removesuffix(".ccd")
         old = None
@@ -232,9 +245,16 @@ def _checked_file(
         check_bundle_file(file.open("rb"), home.content, old, bundle, what)
     except OSError as error:
         raise _refuse(f"{what} cannot be read: {error.strerror}") from error
-    except (InternalError, VerificationError) as error:
+    except (InternalError, NewerFormatError, VerificationError) as error:
         raise _refuse(error.what) from error
     return found
+
+
+def _check_evidence_file(draft: Draft, what: str) -> None:
+    """What customers unpack must be what was checked above: the logged manifest, and its proof."""
+    said = read_evidence_file(draft.read(draft.directory / EVIDENCE))
+    if said != (draft.read(draft.directory / MANIFEST), draft.read(draft.directory / PROOF)):
+        raise _refuse(f"{what} does not hold the manifest and the proof of this release")
 
 
 def _signer(state: RoleState, keyring: Keyring, roles: Mapping[str, Metadata[Any]], key: str) -> Signer:
