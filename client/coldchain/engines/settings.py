@@ -32,6 +32,7 @@ from typing import Final, cast
 from coldchain.bundle.description import check_token
 from coldchain.engines.interface import Corpora, EngineKind
 from coldchain.errors import MalformedError, UsageError
+from coldchain.install.directory import read_file
 
 FILE_NAME: Final = "policy.toml"
 MOST_BYTES: Final = 256 * 1024
@@ -126,8 +127,6 @@ def read_engine_settings(directory: Path) -> EngineSettings:
         UsageError: the file is no TOML, too long, or its engines are not as above.
         StorageError: the disk refused.
     """
-    from coldchain.install.directory import read_file
-
     path = directory / FILE_NAME
     data = read_file(path, MOST_BYTES)
     if data is None:
