@@ -10,7 +10,7 @@
     HOME/content/          files by SHA-256: snapshots' files, sections, descriptions, manifests
     HOME/changes/          change lists between consecutive releases, by channel and region
     HOME/drafts/           releases that are built and not yet published
-    HOME/gate/             what published releases find in the must-detect corpus; may be deleted
+    HOME/gate/             what releases found in the must-detect corpus, and sections that were in order; may be deleted
     HOME/lint/             earlier results of checks; may be deleted
     HOME/encoded/          by channel, the encoded parts of the last build's bundle files; may be deleted
     HOME/public/           the published tree: what the origin serves, and any other web server could

@@ -1,6 +1,6 @@
 """The files that a release is tried on: this machine's own, the operator's, and EICAR.
 
-Worked example, ``system = ["/usr/bin", "/usr/lib"]`` and 256 MiB: 128 MiB of ``/usr/bin``, and of ``/usr/lib`` as much as is left.
+Worked example, ``system = ["/usr/lib", "/usr/bin", "/etc"]`` and 256 MiB: all 3 MiB of ``/etc``, and 126 MiB of each of the others.
 Which files of a directory are taken follows from their paths alone (in the order of the paths' SHA-256), so that two releases are tried
 on the same ones, and no corner of the directory is always left out by its name.
 
@@ -47,17 +47,18 @@ def system_sample(directories: Sequence[Path], most_bytes: int) -> Sample:
     """
     chosen: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    total = of = 0
-    for number, directory in enumerate(directories):
-        share = (most_bytes - total) // (len(directories) - number)
-        found = sorted(_readable(directory, seen))
-        of += len(found)
-        for _, path, length in found:
+    total = 0
+    found = [sorted(_readable(directory, seen)) for directory in directories]
+    # The smallest first: what it does not need of its share goes to those that have more.
+    found.sort(key=lambda files: sum(length for _, _, length in files))
+    for number, files in enumerate(found):
+        share = (most_bytes - total) // (len(found) - number)
+        for _, path, length in files:
             if length <= share and os.access(path, os.R_OK):
                 chosen.append(Path(path))
                 total += length
                 share -= length
-    return Sample(tuple(sorted(chosen)), total, of)
+    return Sample(tuple(sorted(chosen)), total, sum(map(len, found)))
 
 
 def _readable(directory: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[bytes, str, int]]:

@@ -53,6 +53,7 @@ class Order:
         served: every file that will be served, deltas among them.
         feeds: what the lint said of the feeds.
         before: what the release before found; None where there is none.
+        cache: remembers sections that the lint found in order; None: everything is looked at anew.
     """
 
     product: str
@@ -61,6 +62,7 @@ class Order:
     served: Sequence[Path]
     feeds: str
     before: Detections | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ def _judge(
     order: Order, bundles: Mapping[str, DecodedBundle], trials: Trials, files: Files, settings: GateSettings
 ) -> Outcome:
     now = detections(trials, files)
-    results = [check_lint(bundles, order.feeds)]
+    results = [check_lint(bundles, order.feeds, order.cache)]
     results += [check_load(kind, trials, settings) for kind in ENGINES]
     results += [
         check_canary(trials),

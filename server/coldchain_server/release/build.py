@@ -132,6 +132,7 @@ async def build(
             served=[draft.target(name, file) for name in facts for file in files[name]],
             feeds=_lint_words(reports),
             before=found_before(home, published[-1], settings.gate) if published else None,
+            cache=home.gate / "lint",
         )
         try:
             tried = run_gate(home, order, settings.gate, say)

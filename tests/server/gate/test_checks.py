@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from coldchain.bundle.canary import canary_name
+from coldchain.bundle.description import Section
 from coldchain.engines import clamscan
 from coldchain.errors import GateError, UsageError
+from coldchain.monitor.taken_apart import DecodedBundle
+from coldchain_server.gate import lint
 from coldchain_server.gate.corpora import eicar
 from coldchain_server.gate.gate import Outcome, run_gate
 from coldchain_server.gate.own_files import own_files
@@ -271,3 +274,31 @@ def test_lists_alone_give_engines_nothing_to_do(world: World) -> None:
     outcome = world.gate({"us": {"acme-a.list": File(b"bad.example\n")}})
     assert set(results(outcome).values()) == {"passed"}
     assert "no bundle has a section for an engine" in detail(outcome, "clean")
+
+
+@quick_own_files
+def test_a_section_that_was_in_order_is_not_looked_at_again_and_another_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    real = lint._problems
+
+    def counted(bundle: DecodedBundle, section: Section) -> list[str]:
+        looked.append(section.name)
+        return real(bundle, section)
+
+    monkeypatch.setattr(lint, "_problems", counted)
+    cache = world.folder / "cache"
+    sections = {"acme-a.list": File(b"bad.example\n"), "acme-b.yar": File(QUIET)}
+    for expected in (["acme-a.list", "acme-b.yar", "coldchain-canary.yar"], []):
+        looked.clear()
+        assert results(world.gate({"us": sections}, cache=cache))["lint"] == "passed"
+        assert looked == expected
+    worse = {**sections, "acme-b.yar": File(b"rule Good { condition: nothing_known }\n")}
+    for _ in range(2):
+        looked.clear()
+        assert results(world.gate({"us": worse}, cache=cache))["lint"] == "failed"
+        assert looked == ["acme-b.yar"], "what was not in order is not remembered"
+    looked.clear()
+    world.gate({"us": sections})
+    assert len(looked) == 3, "an approver takes nobody's word"

@@ -105,7 +105,7 @@ async def test_an_assembler_that_is_wrong_about_sets_is_found(
     monkeypatch.setattr("coldchain_server.feeds.lint.canonical_set", wrong)
     with pytest.raises(GateError, match="CR or byte order mark"):
         await origins.build_release(new_home, origins.FIRST)
-    monkeypatch.setattr("coldchain_server.gate.gate.check_lint", lambda _, words: passed("lint", words))
+    monkeypatch.setattr("coldchain_server.gate.gate.check_lint", lambda _, words, cache: passed("lint", words))
     built = await origins.build_release(new_home, origins.FIRST)
     with pytest.raises(ApprovalError, match="CR or byte order mark"):
         await origins.approve_release(new_home, built.number)
