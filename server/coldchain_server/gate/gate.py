@@ -32,7 +32,7 @@ from coldchain_server.gate.must_detect import check_must_detect
 from coldchain_server.gate.new_detections import Detections, check_new_detections, detections
 from coldchain_server.gate.own_files import check_own_files, own_files
 from coldchain_server.gate.result import CHECKS, SHOWN, Result
-from coldchain_server.gate.served import for_engine, take_served
+from coldchain_server.gate.served import CANARIES, for_engine, take_served
 from coldchain_server.gate.settings import ENGINES, GateSettings
 from coldchain_server.gate.trial import Files, Say, Trials, present, run_trials
 from coldchain_server.home import Home
@@ -50,7 +50,7 @@ class Order:
         product: of the release.
         regions: what the manifest says of each region's bundle, and its declared policies.
         files: region -> the full bundle's file, as it will be served.
-        served: every file that will be served, deltas among them.
+        served: region -> every file that will be served there, deltas among them.
         feeds: what the lint said of the feeds.
         before: what the release before found; None where there is none.
         cache: remembers sections that the lint found in order; None: everything is looked at anew.
@@ -59,7 +59,7 @@ class Order:
     product: str
     regions: Mapping[str, RegionFacts]
     files: Mapping[str, Path]
-    served: Sequence[Path]
+    served: Mapping[str, Sequence[Path]]
     feeds: str
     before: Detections | None = None
     cache: Path | None = None
@@ -239,7 +239,8 @@ def _files(home: Home, order: Order, bundles: Mapping[str, DecodedBundle], setti
             if section.engine == "yara" and path not in sections:
                 rules = frozenset(span.name for span in rule_spans(path.read_bytes()))
             sections.setdefault(path, rules)
-    own = [*own_files(home), *descriptions, *sections, *(path.resolve() for path in order.served)]
+    served = [path.resolve() for region in _different(bundles) for path in order.served.get(region, ())]
+    own = [*own_files(home), *descriptions, *sections, *served]
     clean = operators_files(settings.clean, "clean")
     return Files(
         system=system_sample(settings.system, settings.system_mebibytes << 20) if settings.system else Sample(),
@@ -248,6 +249,15 @@ def _files(home: Home, order: Order, bundles: Mapping[str, DecodedBundle], setti
         rules={path: rules for path, rules in sections.items() if rules},
         samples=_samples(settings, work),
     )
+
+
+def _different(bundles: Mapping[str, DecodedBundle]) -> list[str]:
+    """One region of each kind: files of regions that are the same but for the canaries differ in their first bytes alone."""
+    found: dict[tuple[tuple[str, str], ...], str] = {}
+    for region, bundle in bundles.items():
+        sections = bundle.description.sections
+        found.setdefault(tuple((one.name, one.sha256) for one in sections if one.name not in CANARIES.values()), region)
+    return list(found.values())
 
 
 def _samples(settings: GateSettings, work: Path) -> tuple[Path, ...]:

@@ -23,7 +23,7 @@ def found_before(home: Home, release: Release, settings: GateSettings) -> Detect
     files = published_files(home, manifest)
     regions = {region: manifest.regions[region] for region in files}
     try:
-        return detections_of(home, Order(manifest.product, regions, files, (), ""), settings)
+        return detections_of(home, Order(manifest.product, regions, files, {}, ""), settings)
     except (GateError, StorageError):
         return Detections()
 

@@ -9,7 +9,7 @@
     clean = ["/srv/clean"]            # files and directories of yours: nothing may be found in any of them
     must_detect = ["/srv/samples"]    # and in these, in every file, something must be
     eicar = true                      # the EICAR test file, made when the gate runs, must be found too
-    seconds = 600                     # limits of one engine's run: time, and memory in MiB
+    seconds = 1800                    # limits of one engine's run: time, and memory in MiB
     mebibytes = 4096
     without = ""                      # why checks that are not run may stay so: a standing --without-gate
 
@@ -39,7 +39,7 @@ DEFAULT: Final = """\
 # clean = []                   # your own files and directories in which nothing may be found
 # must_detect = []             # your own samples, all of which must be found
 # eicar = true                 # the EICAR test file must be found
-# seconds = 600                # for one engine's run
+# seconds = 1800               # for one engine's run
 # mebibytes = 4096             # of memory for one engine's run
 # without = ""                 # a standing reason to go on without what is not run; it is published
 """
@@ -55,7 +55,7 @@ class GateSettings:
     clean: tuple[Path, ...] = ()
     must_detect: tuple[Path, ...] = ()
     eicar: bool = True
-    seconds: int = 600
+    seconds: int = 1800
     mebibytes: int = 4096
     without: str = ""
 

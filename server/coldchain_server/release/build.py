@@ -129,7 +129,7 @@ async def build(
             product=settings.product,
             regions=facts,
             files={name: draft.target(name, "full.ccd") for name in facts},
-            served=[draft.target(name, file) for name in facts for file in files[name]],
+            served={name: [draft.target(name, file) for file in files[name]] for name in facts},
             feeds=_lint_words(reports),
             before=found_before(home, published[-1], settings.gate) if published else None,
             cache=home.gate / "lint",

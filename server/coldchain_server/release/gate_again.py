@@ -59,10 +59,10 @@ async def gate_again(
         draft = Draft(home.draft(channel, number))
         if release.state == "published":
             files = published_files(home, manifest)
-            served = list(files.values())
+            served = {region: [path] for region, path in files.items()}
         else:
             files = {region: draft.target(region, "full.ccd") for region in manifest.regions}
-            served = sorted((draft.directory / "targets").glob("*/*.ccd"))
+            served = {region: sorted(path.parent.glob("*.ccd")) for region, path in files.items()}
         if gone := [region for region, path in files.items() if not path.is_file()]:
             raise StateError(
                 f"release {number} of {channel}: the full bundle of {', '.join(gone)} is not there any more",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coldchain.bundle.canary import canary_name
+from coldchain.bundle.canary import canary_name, canary_string
 from coldchain.bundle.description import Section
 from coldchain.engines import clamscan
 from coldchain.errors import GateError, UsageError
@@ -64,6 +64,10 @@ def test_a_canary_that_a_line_switches_off_is_missed(world: World, region: str) 
     outcome = world.gate({"us": same, "eu": same})
     assert "failed" in (results(outcome)["canary"], results(outcome)["load-clamav"])
     assert canary_name(region, "stable", 2) in told(outcome, "canary")
+    # another signature that finds the same bytes does not stand in for it
+    thief = b"Acme.Thief-1:0:*:" + canary_string("coldchain", region, "stable", 2)[:40].hex().encode() + b"\n"
+    outcome = world.gate({"us": {**same, "acme-c.ndb": File(thief)}, "eu": {**same, "acme-c.ndb": File(thief)}})
+    assert "Acme.Thief-1 was found" in told(outcome, "canary")
 
 
 @needs_clamscan
@@ -175,8 +179,21 @@ def test_a_rule_may_match_its_own_source_and_no_other(world: World) -> None:
     outcome = world.gate({"us": {"acme-a.yar": File(plain), "acme-b.yar": File(QUIET)}})
     assert results(outcome)["own-files"] == "passed"
     assert "1 YARA rules match the source that holds them" in detail(outcome, "own-files")
-    every = b'rule Every { strings: $a = "condition" condition: $a }\n'
-    outcome = world.gate({"us": {"acme-a.yar": File(every), "acme-b.yar": File(QUIET)}})
+    other = b'rule Other { strings: $a = "filesize == 66666" condition: $a }\n'
+    outcome = world.gate({"us": {"acme-a.yar": File(other), "acme-b.yar": File(QUIET)}})
+    assert results(outcome)["own-files"] == "failed"
+    assert len(told(outcome, "own-files").splitlines()) == 1, "only the other rule's source counts"
+
+
+@needs_clamscan
+@quick_own_files
+def test_a_clamav_signature_may_match_no_source_whatever_its_name(world: World) -> None:
+    rule = b"rule Plain { meta: words = 12 condition: filesize == 66666 }\n"
+    sections = {
+        "acme-a.yar": File(rule),
+        "acme-b.ndb": File(b"Plain:0:*:" + b"meta: words = 12".hex().encode() + b"\n"),
+    }
+    outcome = world.gate({"us": sections})
     assert results(outcome)["own-files"] == "failed"
 
 

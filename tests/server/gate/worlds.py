@@ -73,7 +73,7 @@ class World:
             whole = BundleFacts(description.digest, description.total_bytes, description.total_records)
             policy = (policies or {}).get(region, ())
             facts[region], files[region] = RegionFacts(whole, policy, FileFacts(*measure(path))), path
-        return Order("coldchain", facts, files, list(files.values()), "as told", before)
+        return Order("coldchain", facts, files, {region: [path] for region, path in files.items()}, "as told", before)
 
     def _describe(self, region: str, sections: Mapping[str, bytes | File], release: int) -> BundleDescription:
         found = []
