@@ -20,7 +20,7 @@ from coldchain_server.release.drafts import measure
 
 EICAR_LINE = b"44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test-Signature\n"
 GOOD = b"".join(b"%032x:%d:Acme.Good-%d\n" % (number, 100 + number, number) for number in range(1, 4))
-QUICK = GateSettings(system=(), eicar=False, seconds=60)
+QUICK = GateSettings(system=(), eicar=False)
 LEAVES_OUT = Policy("leave-out", "signature", "Acme.Some-1", "a test", 1)
 
 
