@@ -17,6 +17,7 @@ NEXT = {
     12: "Something altered the files on their way, or serves those of somebody else. Try another `--url`; tell the publisher.",
     13: "Somebody shows an old state. Try another `--url`; if every source does it, tell the publisher.",
     14: "Compare the clock with another one. If it is right, the publisher (or a mirror) stopped signing.",
+    15: "`coldchain status` says which line of DIR/policy.toml it is; the release comes when that line lets it (`docs/policy.md`).",
     16: "Do not go on: the release is not in the public log as it must be. Keep the files and ask the publisher in public;"
     " `coldchain status` says what is known of the log.",
     17: "Install a newer client.",

@@ -96,7 +96,7 @@ def _answer(text: str) -> ColdchainError | None:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    from coldchain.commands import content, elsewhere, endpoint, packs, receipts, watching
+    from coldchain.commands import approvals, content, elsewhere, endpoint, packs, receipts, watching
 
     parser = argparse.ArgumentParser(
         prog="coldchain",
@@ -118,7 +118,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         one.set_defaults(command=run)
         return one
 
-    for module in (endpoint, content, packs, receipts, watching):
+    for module in (endpoint, content, packs, receipts, approvals, watching):
         module.add(command)
     if not words or words[0] not in commands.choices:
         elsewhere.add(command)

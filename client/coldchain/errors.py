@@ -13,6 +13,7 @@
     |   |-- DigestError                  12  length or hash is not the signed one
     |   |-- RollbackError                13  older than what this client has already seen
     |   `-- ExpiredError                 14  signed, but its time is over (or our clock is wrong)
+    |-- OwnPolicyError                   15  the customer's own policy keeps a release back
     |-- EvidenceError                    16  a release without good evidence of its public log entry
     |-- NewerFormatError                 17  a format of a later version than this program knows
     |-- NotPublishedError                18  the signed metadata names no release for this region and channel
@@ -146,6 +147,13 @@ class ExpiredError(VerificationError):
     """Signed, but its time is over (or this machine's clock is wrong)."""
 
     exit_code = 14
+
+
+class OwnPolicyError(ColdchainError):
+    """The customer's own policy keeps a release back."""
+
+    exit_code = 15
+    word = "kept back"
 
 
 class EvidenceError(ColdchainError):

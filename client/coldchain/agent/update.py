@@ -7,6 +7,7 @@
     refresh     otherwise the full TUF workflow, from the first source that carries it to its end
     decide      the region's release against what is installed, its rollout, and this endpoint's bucket
     evidence    the manifest and its proof: in the public log, by the policy in force (:mod:`coldchain.agent.log_evidence`)
+    own policy  the customer's own policy about the release (:mod:`coldchain.agent.own_policy`)
     download    the delta from the installed release (or the full bundle), to their signed digests
     stage       decode into staging, every section and the bundle digest checked
     switch      one rename; evidence and previous version stand before it
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Literal
 
 from coldchain.agent.log_evidence import LogEvidence
+from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.sources import Sources
 from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
@@ -40,15 +42,17 @@ from coldchain.errors import (
     HeldError,
     MalformedError,
     NewerFormatError,
+    OwnPolicyError,
     StaleError,
     ThrottledError,
     TransportError,
     VerificationError,
 )
-from coldchain.evidence import check_manifest
+from coldchain.evidence import Evidence, check_manifest
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.part import SUFFIX
+from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.state import EntityTag
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
@@ -149,6 +153,7 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
 
     Raises:
         HeldError: a newer release exists and is not for this endpoint yet.
+        OwnPolicyError: it exists, and the customer's own policy keeps it back.
         ColdchainError: one kind per cause; ``kept`` says what still runs.
     """
     settings = settings or Settings()
@@ -173,6 +178,9 @@ class _Update:
         self.directory, self.config, self.settings, self.limits = directory, config, settings, settings.limits
         self.now = settings.now()
         self.traffic = Traffic()
+        policy = read_customer_policy(directory, self.limits)
+        self.own = OwnPolicy(directory, policy, self.traffic, self.now, self.limits)
+        self.logged: Evidence | None = None
         self.state = directory.state()
         self.old: Version | None = None
         self.pack: PackSource | None = None
@@ -219,23 +227,27 @@ class _Update:
         )
         damage = self._damage(release)
         repair = self.old is not None and self.old.release == release.release and damage is not None
-        if not repair:
-            try:
-                decision = self._decide(found, release)
-            except HeldError as held:
-                if damage is not None:
-                    await self._restore(found, damage, held)
-                raise
-            if decision == "current":
+        try:
+            if not repair and self._decide(found, release) == "current":
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
-        self._want(release)
-        if self.pack is not None:
-            self.pack.check_content(release, self.old.release if self.old and damage is None else None)
-        statement = await self._statement(found, release)
+            self._want(release)
+            if self.pack is not None:
+                self.pack.check_content(release, self.old.release if self.old and damage is None else None)
+            statement = await self._statement(found, release)
+            if repair:  # no new release: the customer's policy does not stand in its way
+                statement |= await self._approval_of_old(release)
+            else:
+                statement |= await self.own.check(release, statement[trusted.MANIFEST], self.logged)
+        except (HeldError, OwnPolicyError) as held:
+            if damage is not None and not repair:
+                await self._restore(found, damage, held)
+            raise
         evidence = trusted.gather_evidence(self.directory, self.config, found, statement)
         way = await self._install(release, evidence, damage)
         action = "repaired" if repair else "updated" if self.old else "installed"
+        if not repair:
+            self.own.record(release.release, "applied", f"release {release.release} is meant for this endpoint")
         return self._outcome(action, found, release, way)
 
     def _want(self, release: RegionRelease) -> None:
@@ -243,7 +255,7 @@ class _Update:
         every = (release.manifest, release.full, *release.deltas.values(), *filter(None, [release.proof]))
         self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
-    async def _restore(self, found: TrustedSet, damage: str, held: HeldError) -> None:
+    async def _restore(self, found: TrustedSet, damage: str, held: HeldError | OwnPolicyError) -> None:
         """Installs the damaged release anew while the newer one is not for this endpoint yet, from its own signed evidence.
 
         Raises:
@@ -402,8 +414,12 @@ class _Update:
             self.directory.write_state(self.state)
         assert self.state.bucket is not None
         decision = decide(release, rollout, self.old.release if self.old else None, self.state.bucket[1])
+        if decision.action != "apply":
+            self.own.record(release.release, decision.action, decision.reason)
         if decision.action in ("held", "wait"):
             raise HeldError(decision.reason, todo="nothing; a later update brings it when the rollout gets here")
+        if decision.action == "apply":
+            self.own.check_number(release.release)
         return decision.action
 
     def _damage(self, release: RegionRelease) -> str | None:
@@ -433,7 +449,18 @@ class _Update:
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
         kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
         files |= {APPLIED: kept[APPLIED]} if APPLIED in kept else {}
-        trusted.write_evidence(self.directory, self.old.name, files)
+        approval, unapproved = await self.own.installed(release, kept)
+        trusted.write_evidence(self.directory, self.old.name, files | approval)
+        if unapproved:
+            raise OwnPolicyError(
+                f"release {release.release} is installed, and your own policy asks for an approval of it: {unapproved}",
+                todo=NEXT["approval"],
+            )
+
+    async def _approval_of_old(self, release: RegionRelease) -> dict[str, bytes]:
+        assert self.old is not None
+        kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
+        return (await self.own.installed(release, kept))[0]
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
         """The release's manifest, its proof and rebuilders' attestations, by file name: what is public about the release, checked.
@@ -446,7 +473,7 @@ class _Update:
         if release.proof is not None:
             out[PROOF] = await self._small(release.proof)
         log = self._log()
-        await log.check(found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old)
+        self.logged = await log.check(found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old)
         return out | await log.rebuilt(found.root, release, out[trusted.MANIFEST])
 
     def _log(self) -> LogEvidence:

@@ -17,6 +17,7 @@ from coldchain.errors import (
     EvidenceError,
     MalformedError,
     NotInstalledError,
+    OwnPolicyError,
     StaleError,
     UsageError,
 )
@@ -24,6 +25,7 @@ from coldchain.evidence import DO_NOT, effective_policy
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
+from coldchain.install.policy_file import write_template
 from coldchain.install.status import Status, status
 from coldchain.limits import LIMITS
 from coldchain.tlog.policy import Policy
@@ -108,6 +110,7 @@ def _init(options: argparse.Namespace) -> Found:
         if own is not None:
             public_log.keep_policy(directory, own)
         root = trusted.pin(directory, data)
+        write_template(directory)
         directory.write_config(config)
     text = (
         f"{directory.path} follows product {product}, region {region}, channel {channel}\n"
@@ -206,6 +209,7 @@ def _status(options: argparse.Namespace) -> Found:
             f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
             f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
             *found.log.lines(found.now),
+            *found.decision_lines(),
             f"engines load {directory.current}",
         ]
     )
@@ -214,6 +218,8 @@ def _status(options: argparse.Namespace) -> Found:
 
 def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError | None:
     kept = f"release {found.release} stays in use"
+    if found.own_problem:
+        return found.own_problem
     if found.version is None:
         return NotInstalledError("nothing is installed yet", todo=f"run `coldchain update {directory.path}`")
     if found.damage:
@@ -226,6 +232,12 @@ def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError |
             found.log.problem,
             kept=kept,
             todo=f"run `coldchain update {directory.path} --repair`, which gets its evidence anew; if that is refused too, {DO_NOT}",
+        )
+    if found.unapproved:
+        return OwnPolicyError(
+            f"release {found.release} runs, and your own policy asks for an approval of it: {found.unapproved}",
+            kept=kept,
+            todo=f"have it approved with `coldchain approve`, and run `coldchain update {directory.path}`",
         )
     if found.log.fork:
         return EvidenceError(

@@ -11,6 +11,9 @@
     state.json             :mod:`coldchain.install.state`
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
+    policy.toml            the customer's own policy: which releases may be applied, and when (:mod:`coldchain.customer_policy`)
+    approvals/             approvals of the customer's own security team, put there by whoever has them (:mod:`coldchain.approval`)
+    decided.json           :mod:`coldchain.install.decided`
     lock                   held (flock) by the one process that may change anything
 
 The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
@@ -67,6 +70,9 @@ ENTRIES = frozenset(
         "state.json",
         "staging",
         "policy",
+        "policy.toml",
+        "approvals",
+        "decided.json",
         "lock",
     }
 )
