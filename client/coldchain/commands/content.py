@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coldchain.canonical import Object
 from coldchain.commands.command import Add, Found, endpoint_argument, release_number, whole_number
+from coldchain.commands.view import Column, Grid, Verdict, view
 from coldchain.errors import NotInstalledError
 from coldchain.explain import Place, explain
 from coldchain.install import versions
@@ -54,12 +55,36 @@ def _diff(options: argparse.Namespace) -> Found:
         return data, f"release {old.release} -> {new.release}: no section differs but for the canary", None
     width = max(len(one.name) for one in found)
     differ = "1 section differs" if len(found) == 1 else f"{len(found)} sections differ"
-    lines = [f"release {old.release} -> {new.release}: {differ}"]
-    for one in found:
-        lines += _section_lines(one, width, options.names)
-    for what in ("added", "removed", "changed"):
-        lines.append(f"{sum(getattr(one, what) for one in found):>8,} {what}")
-    return data, "\n".join(lines), None
+    lines = [line for one in found for line in _section_lines(one, width, options.names)]
+    totals = {what: sum(getattr(one, what) for one in found) for what in ("added", "removed", "changed")}
+    lines += [f"{count:>8,} {what}" for what, count in totals.items()]
+    rows = [row for one in found for row in _section_rows(one, options.names)]
+    rows.append(("in all", *(f"{totals[what]:,}" for what in ("added", "removed", "changed")), ""))
+    head = Verdict(f"release {old.release} -> {new.release}: {differ}", "strong")
+    return data, view(head, Grid(_COLUMNS, tuple(rows), tuple(lines))), None
+
+
+_COLUMNS = (
+    Column("section"),
+    Column("added", right=True, mood="good"),
+    Column("removed", right=True, mood="bad"),
+    Column("changed", right=True, mood="warn"),
+    Column("names"),
+)
+
+
+def _section_rows(found: SectionDifference, most: int) -> list[tuple[str, ...]]:
+    names = []
+    for sign, count, every in (
+        ("+", found.added, found.added_names),
+        ("-", found.removed, found.removed_names),
+        ("~", found.changed, found.changed_names),
+    ):
+        names += [f"{sign} {name[:200]}" for name in every[:most]]
+        names += [f"{sign} … {count - min(most, len(every)):,} more"] if every and count > most else []
+    names = names or ([f"section {found.what}"] if found.what != "changed" else [""])
+    counts = (f"{found.added:,}", f"{found.removed:,}", f"{found.changed:,}")
+    return [(found.name, *counts, names[0]), *(("", "", "", "", name) for name in names[1:])]
 
 
 def _section_lines(found: SectionDifference, width: int, most: int) -> list[str]:

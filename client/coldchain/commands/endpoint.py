@@ -11,6 +11,7 @@ from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.commands import packs
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
+from coldchain.commands.view import Checks, Facts, Verdict, facts, view
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
@@ -200,17 +201,23 @@ def show_nothing(_there: int, _length: int) -> None:
 def _status(options: argparse.Namespace) -> Found:
     directory = ClientDirectory(Path(options.directory))
     found = status(directory, utc_now())
-    text = "\n".join(
-        [
-            f"release      {found.release or 'none yet'}"
-            + (f" (before it {found.previous.release}, kept)" if found.previous else ""),
-            f"follows      product {found.config.product}, region {found.config.region}, channel {found.config.channel}",
-            f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
-            f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
-            f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
-            *found.log.lines(found.now),
-            *found.decision_lines(),
-            f"engines load {directory.current}",
+    text = view(
+        *[
+            Facts(
+                facts(
+                    [
+                        f"release      {found.release or 'none yet'}"
+                        + (f" (before it {found.previous.release}, kept)" if found.previous else ""),
+                        f"follows      product {found.config.product}, region {found.config.region}, channel {found.config.channel}",
+                        f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
+                        f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
+                        f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
+                        *found.log.lines(found.now),
+                        *found.decision_lines(),
+                        f"engines load {directory.current}",
+                    ]
+                )
+            )
         ]
     )
     return found.as_json(), text, _status_error(directory, found)
@@ -254,14 +261,14 @@ def _verify(options: argparse.Namespace) -> Found:
         return packs.verify_file(path, options)
     packs.refuse_file_options(options)
     found = audit(ClientDirectory(path), utc_now())
-    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}" for check in found.checks]
-    lines += [f"note {note}" for note in found.notes]
+    verdict = None
     if found.error is None:
-        lines.append(f"release {found.release} is exactly what was signed ({len(found.checks)} checks)")
+        verdict = Verdict(f"release {found.release} is exactly what was signed ({len(found.checks)} checks)")
+    said = view(Checks(tuple(found.checks), tuple(found.notes)), verdict)
     data: Object = {
         "release": found.release,
         "ok": found.error is None,
         "checks": [{"name": check.name, "detail": check.detail, "ok": check.ok} for check in found.checks],
         "notes": list(found.notes),
     }
-    return data, "\n".join(lines), found.error
+    return data, said, found.error

@@ -19,7 +19,7 @@ from coldchain.install.decided import read_decided
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.status import status
 from coldchain.verify import region_release
-from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, installed, run, serving
+from tests.client.agent.publisher import FIRST, SECOND, Edge, Publisher, installed, run, serving
 from tests.client.agent.world import contents
 from tests.client.install.endpoint import Endpoint
 from tests.client.tlog.memory_log import MemoryLog, Signing
