@@ -83,7 +83,7 @@ def approve(release: RegionRelease, at: datetime) -> Approval:
         release.channel,
         release.release,
         release.bundle,
-        release.manifest.sha256,
+        release.manifest,
         at.replace(microsecond=0),
     )
 
@@ -138,6 +138,6 @@ def check_approval(data: bytes, key: NoteKey, release: RegionRelease, limits: Li
     for name in ("product", "region", "channel", "release", "bundle"):
         if getattr(found, name) != getattr(release, name):
             raise EvidenceError(f"the approval is of {name} {str(getattr(found, name))[:80]}")
-    if found.manifest != release.manifest.sha256:
+    if found.manifest != release.manifest:
         raise EvidenceError(f"the approval is of the manifest {found.manifest[:16]}…")
     return found

@@ -2,10 +2,10 @@
 
 A signature proves who signed. That everybody was offered the same, the evidence proves::
 
-    <sha256>.manifest.json          the entry: one statement about one release for all regions (bundle/manifest.py)
-    <sha256>.manifest.tlog-proof    where it stands in the log, and who vouches for the log (tlog/proof.py)
+    manifest    the entry: one statement about one release for all regions (bundle/manifest.py)
+    proof       where it stands in the log, and who vouches for the log (tlog/proof.py)
 
-and these are the checks, none of which needs a network:
+Both travel in one file, ``<sha256>.evidence.zst`` (bundle/evidence_file.py). These are the checks, none of which needs a network:
 
     manifest     canonical, and it speaks of the release, the region, the bundle and its file that the region's role signs
     proof        the entry is under the root of a checkpoint that the log signed and a quorum of witnesses cosigned
@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from coldchain.bundle.evidence_file import read_evidence_file
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.canonical import Fields
 from coldchain.errors import EvidenceError, MalformedError, NewerFormatError, VerificationError
@@ -126,7 +127,7 @@ def check_manifest(data: bytes, release: RegionRelease, limits: Limits = LIMITS)
         NewerFormatError: a later version of the format.
     """
     with refused(f"the manifest of release {release.release}"):
-        if hashlib.sha256(data).hexdigest() != release.manifest.sha256:
+        if hashlib.sha256(data).hexdigest() != release.manifest:
             raise EvidenceError(f"the manifest is missing, or not the signed one of release {release.release}")
         manifest = parse_manifest(data, limits)
         region = manifest.regions.get(release.region)
@@ -147,6 +148,27 @@ def check_manifest(data: bytes, release: RegionRelease, limits: Limits = LIMITS)
     return manifest
 
 
+def open_evidence(data: bytes, release: RegionRelease, limits: Limits = LIMITS) -> tuple[bytes, bytes | None]:
+    """Manifest and proof of a release, from its evidence file.
+
+    Args:
+        data: the file; it is not unpacked unless it is the one that the region's role signs.
+        release: what that role signs.
+        limits: bounds.
+
+    Returns:
+        The bytes of the manifest, not yet looked into, and those of the proof; None when there is none.
+
+    Raises:
+        EvidenceError: it is not that file, or not made as it must be.
+        NewerFormatError: a later version of the format.
+    """
+    with refused(f"the evidence of release {release.release}"):
+        if (len(data), hashlib.sha256(data).hexdigest()) != (release.evidence.length, release.evidence.sha256):
+            raise EvidenceError(f"the evidence is missing, or not the signed one of release {release.release}")
+        return read_evidence_file(data, limits)
+
+
 def check_evidence(
     data: bytes, proof: bytes | None, release: RegionRelease, policy: Policy, now: datetime, limits: Limits = LIMITS
 ) -> Evidence:
@@ -154,7 +176,7 @@ def check_evidence(
 
     Args:
         data: the manifest's bytes.
-        proof: the bytes of its offline proof; None when the role names none.
+        proof: the bytes of its offline proof; None when there is none.
         release: what the region's role signs.
         policy: whom to believe.
         now: the present time, with a time zone; cosignatures from the future do not count.

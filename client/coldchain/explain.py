@@ -23,6 +23,7 @@ from coldchain.install.directory import ClientDirectory
 from coldchain.install.versions import OldVersion, Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.records import extension, in_words, record_name, rule_text
+from coldchain.verify import MANIFEST
 
 MOST = 20
 SIGTOOL_SECONDS = 10
@@ -121,7 +122,7 @@ def _line(section: Section, data: bytes, wanted: bytes, name: str) -> bytes | No
 
 
 def _policies(directory: ClientDirectory, version: Version, found: Explanation, limits: Limits) -> list[Policy]:
-    data = trusted.read_evidence(directory, version.name, limits).get(trusted.MANIFEST)
+    data = trusted.read_evidence(directory, version.name, limits).get(MANIFEST)
     try:
         region = parse_manifest(data, limits).regions.get(found.region) if data is not None else None
     except ColdchainError:

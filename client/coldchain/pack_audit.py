@@ -35,7 +35,7 @@ from coldchain.errors import (
     NewerFormatError,
     VerificationError,
 )
-from coldchain.evidence import check_evidence, effective_policy, refused
+from coldchain.evidence import check_evidence, effective_policy, open_evidence, refused
 from coldchain.limits import LIMITS, Limits
 from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.checkpoint import Checkpoint
@@ -186,8 +186,8 @@ class _Run:
     def log(self, trusted: TrustedSet, release: RegionRelease, own: bytes | None) -> None:
         self.step = "public log"
         policy = effective_policy(trusted.root, own, self.limits)
-        manifest = self.pack.parts.get(release.manifest.url_path, b"")
-        proof = self.pack.parts.get(release.proof.url_path) if release.proof else None
+        data = self.pack.parts.get(release.evidence.url_path, b"")
+        manifest, proof = open_evidence(data, release, self.limits)
         good = check_evidence(manifest, proof, release, policy, self.now, self.limits)
         statement = f"the public statement about release {good.manifest.release} of {good.manifest.created}"
         self.found.add("manifest", f"{statement} names this bundle")

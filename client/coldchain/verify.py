@@ -7,8 +7,7 @@ A region's role is TUF targets metadata with one more signed member. Worked exam
     "coldchain":{"format":"coldchain-region-1","product":"coldchain","region":"us",
        "channels":{"stable":{"release":42,"bundle":"<sha256 of bundle.json>","bytes":4863111,"records":98234,
                              "manifest":"<sha256 of the release manifest>"}}}
-    "targets":{"us/stable/full.ccd":{…},"us/stable/from-41.ccd":{…},"us/stable/manifest.json":{…},
-               "us/stable/manifest.tlog-proof":{…}}
+    "targets":{"us/stable/full.ccd":{…},"us/stable/from-41.ccd":{…},"us/stable/evidence.zst":{…}}
 
 and so is the rollout role, which lists no targets::
 
@@ -47,6 +46,8 @@ REGION_FORMAT = "coldchain-region-1"
 ROLLOUT_FORMAT = "coldchain-rollout-1"
 ROLLOUT_ROLE = "rollout"
 BUCKETS: Final = 10_000
+EVIDENCE: Final = "evidence.zst"
+MANIFEST: Final = "manifest.json"
 PROOF: Final = "manifest.tlog-proof"
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
@@ -80,11 +81,11 @@ class RegionRelease:
         bundle: SHA-256 of ``bundle.json``, the bundle digest.
         bytes: the sections' lengths together.
         records: the sections' records together.
-        manifest: the release manifest; its SHA-256 stands in the facts too, and agrees.
+        manifest: SHA-256 of the release manifest.
+        evidence: the manifest, and its proof of the public log (:mod:`coldchain.bundle.evidence_file`).
         full: the bundle as the delta from nothing.
         deltas: by the release they start from.
         role_version: version of the region's metadata.
-        proof: the manifest's proof of the public log; None when the role names none.
     """
 
     product: str
@@ -94,11 +95,11 @@ class RegionRelease:
     bundle: str
     bytes: int
     records: int
-    manifest: Target
+    manifest: str
+    evidence: Target
     full: Target
     deltas: Mapping[int, Target]
     role_version: int
-    proof: Target | None = None
 
     def best(self, installed: int | None) -> Target:
         """The file to fetch: the delta from the installed release (None: nothing) if there is one, else all of it."""
@@ -213,9 +214,6 @@ def region_release(
         raise NotPublishedError(f"region {region!r} publishes no release on channel {channel!r}")
     state = Fields(channels[channel], f"{what}: channel {channel!r}")
     release = state.integer("release", least=1)
-    manifest = target(role, f"{region}/{channel}/manifest.json")
-    if state.sha256("manifest") != manifest.sha256:
-        raise MalformedError(f"{what}: the release's manifest is not the listed one")
     folder = f"{region}/{channel}/"
     deltas: dict[int, Target] = {}
     for path in role.targets:
@@ -234,18 +232,14 @@ def region_release(
         bundle=state.sha256("bundle"),
         bytes=state.integer("bytes", most=limits.bundle_bytes),
         records=state.integer("records", most=limits.records),
-        manifest=_bounded(manifest, limits, limits.manifest_bytes),
+        manifest=state.sha256("manifest"),
+        evidence=_bounded(target(role, f"{folder}{EVIDENCE}"), limits, limits.manifest_bytes + limits.proof_bytes),
         full=_bounded(target(role, f"{folder}full.ccd"), limits),
         deltas=MappingProxyType(deltas),
         role_version=role.version,
-        proof=_proof(role, f"{folder}{PROOF}", limits),
     )
     state.done()
     return out
-
-
-def _proof(role: Metadata, path: str, limits: Limits) -> Target | None:
-    return _bounded(target(role, path), limits, limits.proof_bytes) if path in role.targets else None
 
 
 def _bounded(found: Target, limits: Limits, most: int | None = None) -> Target:

@@ -17,8 +17,9 @@ from typing import Any
 from coldchain import canonical
 from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import BundleDescription, Section, parse_description
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import BundleFacts, FileFacts, Manifest, parse_manifest
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE
 from coldchain_server.deltas.changes import BundleChange
 from coldchain_server.deltas.encode import encode_delta
 from coldchain_server.home import Home
@@ -71,10 +72,7 @@ async def special_release(
     encode_delta(BundleChange(None, new), home.content, full)
     manifest = _statement(honest, region, number, new, full.getvalue())
     data = manifest.encode()
-    files = {"full.ccd": full.getvalue(), "manifest.json": data}
-    proof = await prove(data)
-    if proof is not None:
-        files[PROOF] = proof
+    files = {"full.ccd": full.getvalue(), EVIDENCE: encode_evidence(data, await prove(data))}
     prefix = f"{region}/{channel}/"
     targets: dict[str, tuple[int, str]] = {}
     for name, content in files.items():

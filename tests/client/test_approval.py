@@ -100,10 +100,11 @@ def test_a_checkpoint_is_no_approval() -> None:
 
 
 RELEASE_FILES: dict[str, Any] = {
-    "manifest": Target("us/stable/manifest.json", 1, "9a" * 32),
+    "manifest": "9a" * 32,
+    "evidence": Target("us/stable/evidence.zst", 1, "00" * 32),
     "full": Target("us/stable/full.ccd", 1, "00" * 32),
 }
-OTHER_MANIFEST: dict[str, Any] = {"manifest": Target("us/stable/manifest.json", 1, "9b" * 32)}
+OTHER_MANIFEST: dict[str, Any] = {"manifest": "9b" * 32}
 
 
 def release(**changed: Any) -> RegionRelease:

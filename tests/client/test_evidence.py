@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import BundleFacts, Manifest, RegionFacts
 from coldchain.errors import (
     ColdchainError,
@@ -57,9 +58,12 @@ def manifest(release: int = 2, previous: str | None = "ab" * 32, **changes: Any)
 
 def offered(data: bytes, region: str = "us", release: int = 2, **changes: Any) -> RegionRelease:
     """What a region's role signs."""
-    target = Target(f"{region}/stable/manifest.json", len(data), digest(data))
+    file = encode_evidence(data, None)
+    evidence = Target(f"{region}/stable/evidence.zst", len(file), digest(file))
     full = Target(f"{region}/stable/full.ccd", 10, digest(b"full"))
-    made = RegionRelease("coldchain", region, "stable", release, DIGESTS[region], 10, 1, target, full, {}, 3)
+    made = RegionRelease(
+        "coldchain", region, "stable", release, DIGESTS[region], 10, 1, digest(data), evidence, full, {}, 3
+    )
     return replace(made, **changes)
 
 

@@ -127,7 +127,8 @@ def test_a_region_release_is_read_whole() -> None:
     assert (release.product, release.region, release.channel, release.release) == ("coldchain", "us", "stable", 42)
     assert (release.bundle, release.bytes, release.records) == (digest(b"us 42"), 1000, 10)
     assert release.full.path == "us/stable/full.ccd"
-    assert release.manifest == Target("us/stable/manifest.json", 50, digest(b"manifest 42"))
+    assert release.manifest == digest(b"manifest 42")
+    assert release.evidence == Target("us/stable/evidence.zst", 50, digest(b"evidence 42"))
     assert {source: found.path for source, found in release.deltas.items()} == {
         41: "us/stable/from-41.ccd",
         40: "us/stable/from-40.ccd",
@@ -147,7 +148,7 @@ def test_channels_do_not_mix() -> None:
         us["coldchain"]["channels"]["early"] = early
         info = {"length": 7, "hashes": {"sha256": "1" * 64}}
         us["targets"] |= {"us/early/full.ccd": info, "us/early/from-49.ccd": info}
-        us["targets"]["us/early/manifest.json"] = {"length": 7, "hashes": {"sha256": digest(b"manifest 50")}}
+        us["targets"]["us/early/evidence.zst"] = {"length": 7, "hashes": {"sha256": digest(b"evidence 50")}}
 
     role = bent(both)
     assert set(region_release(role, "us", "early").deltas) == {49}
@@ -193,12 +194,11 @@ REFUSED: list[tuple[str, Callable[[Document], object]]] = [
     ("too many bytes", lambda us: stable(us).update(bytes=2**40)),
     ("too many records", lambda us: stable(us).update(records=2**40)),
     ("a short digest", lambda us: stable(us).update(bundle="ab")),
-    ("another manifest than listed", lambda us: stable(us).update(manifest="0" * 64)),
     ("a delta from itself", lambda us: us["targets"].update({"us/stable/from-42.ccd": LISTED})),
     ("a delta from the future", lambda us: us["targets"].update({"us/stable/from-43.ccd": LISTED})),
     ("an overlong full bundle", lambda us: us["targets"]["us/stable/full.ccd"].update(length=2**33)),
     ("an overlong delta", lambda us: us["targets"]["us/stable/from-41.ccd"].update(length=2**33)),
-    ("an overlong manifest", lambda us: us["targets"]["us/stable/manifest.json"].update(length=2**21)),
+    ("overlong evidence", lambda us: us["targets"]["us/stable/evidence.zst"].update(length=2**21)),
     ("a full bundle without sha256", lambda us: us["targets"]["us/stable/full.ccd"].update(hashes=SHA512)),
 ]
 
@@ -210,7 +210,7 @@ def test_facts_are_strict(case: str, bend: Callable[[Document], object]) -> None
         region_release(role, "us", "stable")
 
 
-@pytest.mark.parametrize("gone", ["full.ccd", "manifest.json"])
+@pytest.mark.parametrize("gone", ["full.ccd", "evidence.zst"])
 def test_a_release_without_its_files_is_not_published(gone: str) -> None:
     with pytest.raises(NotPublishedError):
         region_release(bent(lambda us: us["targets"].pop(f"us/stable/{gone}")), "us", "stable")
@@ -283,10 +283,15 @@ def test_a_later_format_has_its_own_error() -> None:
 
 def test_limits_apply() -> None:
     role = accepted(Repository())
-    for limits in (Limits(bundle_bytes=999), Limits(records=9), Limits(delta_bytes=99), Limits(manifest_bytes=49)):
+    for limits in (
+        Limits(bundle_bytes=999),
+        Limits(records=9),
+        Limits(delta_bytes=99),
+        Limits(manifest_bytes=24, proof_bytes=25),
+    ):
         with pytest.raises(MalformedError):
             region_release(role, "us", "stable", limits=limits)
-    tight = Limits(bundle_bytes=1000, records=10, delta_bytes=100, manifest_bytes=50)
+    tight = Limits(bundle_bytes=1000, records=10, delta_bytes=100, manifest_bytes=25, proof_bytes=25)
     region_release(role, "us", "stable", limits=tight)
 
 

@@ -25,11 +25,12 @@ from typing import Any
 import aiosqlite.core
 import pytest
 
+from coldchain.bundle.evidence_file import read_evidence_file
 from coldchain.bundle.manifest import Manifest
 from coldchain.errors import ColdchainError, StateError
 from coldchain.tlog.checkpoint import check_extends
 from coldchain.tlog.offline import verify_proof
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE, PROOF
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
 from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
@@ -156,6 +157,8 @@ async def _state_after(template: World, world: World, acknowledged: bool) -> str
         assert (draft.directory / PROOF).exists(), "a role is signed and there is no proof"
         proof = verify_proof(data, draft.read(draft.directory / PROOF), policy, NOW)
         assert proof.head.checkpoint == held, "the proof is not what the witness holds"
+        said = read_evidence_file(draft.read(draft.directory / EVIDENCE))
+        assert said == (data, draft.read(draft.directory / PROOF)), "the evidence file holds something else"
     row = (await origins.states(home))[2]
     if row == "logged":
         assert sorted(path.stem for path in draft.roles.glob("*.json")) == ["jp", "us"], "logged, and a role is missing"
@@ -251,7 +254,7 @@ def signing_before_the_log(patch: pytest.MonkeyPatch) -> None:
     real_files, real_roles = log_room._put_files, log_room._sign_roles
 
     async def early(home: Home, draft: Draft, manifest: Manifest, data: bytes) -> None:
-        draft.write(draft.directory / PROOF, b"to come")
+        draft.write(draft.directory / EVIDENCE, b"to come")
         state = await load_state(home.storage)
         real_roles(draft, state, origins.keyring(home), manifest, NOW)
         await real_files(home, draft, manifest, data)
@@ -296,7 +299,9 @@ def torn_states(template: World, folder: Path) -> Counter[str]:
     whole = crashpoints.run(logging(swept[-1]))
     assert whole.finished, whole.raised
     states: Counter[str] = Counter()
-    for point in crashpoints.spread(len(whole.calls), 60)[::-1]:
+    # the wrong moment may last a few calls only: where the wide steps miss it, narrow ones follow
+    points = [point for most in (60, 400) for point in crashpoints.spread(len(whole.calls), most)[::-1]]
+    for point in dict.fromkeys(points):
         swept[-1] = template.copy(folder / "torn")
         ending = crashpoints.run(logging(swept[-1]), point)
         states[state_after(template, swept[-1], ending.acknowledged)] += 1

@@ -95,15 +95,14 @@ def paths_of(home: Home) -> list[str]:
 def test_every_regions_files_are_fetched(home: Home) -> None:
     paths = paths_of(home)
     assert {path.split("/")[2] for path in paths} == {
-        *("full.ccd", "from-1.ccd", "manifest.json", "manifest.tlog-proof"),
+        *("full.ccd", "from-1.ccd", "evidence.zst"),
     }
     found = asyncio.run(Endpoint(home).fetch(*paths))
     assert sorted(found) == sorted(paths)
     now = now_utc()
     for region in REGIONS:
         ours = origins.read(home, region, now=now).release
-        assert ours.proof is not None
-        for target in (ours.manifest, ours.proof, ours.full, *ours.deltas.values()):
+        for target in (ours.evidence, ours.full, *ours.deltas.values()):
             data = found[target.path]
             assert (len(data), hashlib.sha256(data).hexdigest()) == (target.length, target.sha256)
     assert asyncio.run(Endpoint(home).fetch("us/stable/from-7.ccd", "eu/stable/full.ccd", "rollout/x")) == {}
@@ -248,7 +247,7 @@ async def _next(home: Home) -> None:
         await rotate(state, origins.keyring(home), home.storage, "rollout", now=now, strength=DEMO)
 
 
-@pytest.mark.parametrize("path", ["us/stable/full.ccd", "jp/stable/from-1.ccd", "us/stable/manifest.json"])
+@pytest.mark.parametrize("path", ["us/stable/full.ccd", "jp/stable/from-1.ccd", "us/stable/evidence.zst"])
 def test_a_tampered_file_is_refused(home: Home, path: str) -> None:
     state = asyncio.run(load_state(home.storage))
     folder, _, name = path.rpartition("/")

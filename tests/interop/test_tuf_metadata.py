@@ -221,7 +221,7 @@ def test_our_client_accepts_what_python_tuf_writes(compact: bool, hashes: bool) 
         expires=NOW + timedelta(days=7),
         targets={
             "us/stable/full.ccd": TargetFile(10, {"sha256": digest(b"full")}, "us/stable/full.ccd"),
-            "us/stable/manifest.json": TargetFile(10, {"sha256": manifest}, "us/stable/manifest.json"),
+            "us/stable/evidence.zst": TargetFile(10, {"sha256": digest(b"evidence")}, "us/stable/evidence.zst"),
         },
         unrecognized_fields={
             "coldchain": {

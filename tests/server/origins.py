@@ -16,7 +16,8 @@ from typing import Any
 
 from coldchain import canonical
 from coldchain.bundle.delta import apply_delta
-from coldchain.bundle.manifest import Manifest, parse_manifest
+from coldchain.bundle.manifest import Manifest
+from coldchain.evidence import check_manifest, open_evidence
 from coldchain.tuf.refresh import refresh
 from coldchain.verify import RegionRelease, Target, region_release, rollout_state
 from coldchain_server.catalogue.interface import Feed
@@ -164,7 +165,10 @@ def read(home: Home, region: str, channel: str = "stable", now: datetime = NOW) 
     rollout = rollout_state(trusted.role("rollout"), region, channel)
     assert rollout is not None
     assert rollout.release == found.release
-    manifest = parse_manifest(target(found.manifest))
+    data, proof = open_evidence(target(found.evidence), found)
+    manifest = check_manifest(data, found)
+    assert proof is not None, "published without a proof"
+    assert (home.public / f"manifests/{found.manifest}.json").read_bytes() == data
     assert manifest.regions[region].facts.bundle == found.bundle
     full = _sections(home, target(found.full), None, found.bundle)
     for number, delta in found.deltas.items():
@@ -205,6 +209,14 @@ def _sections(home: Home, data: bytes, old: str | None, expected: str) -> dict[s
     for section in new.kept:
         found[section.name] = home.content.get(section.sha256)
     assert sorted(found) == [section.name for section in description.sections]
+    return found
+
+
+def proof(home: Home, region: str, channel: str = "stable", now: datetime = NOW) -> bytes:
+    """The proof that is published for the region's newest release."""
+    release = read(home, region, channel, now).release
+    found = open_evidence((home.public / release.evidence.url_path).read_bytes(), release)[1]
+    assert found is not None
     return found
 
 

@@ -29,6 +29,7 @@ from tuf.ngclient import Updater
 from coldchain.agent.update import Settings as UpdateSettings
 from coldchain.agent.update import update
 from coldchain.bundle.delta import apply_delta
+from coldchain.bundle.evidence_file import read_evidence_file
 from coldchain.errors import EvidenceError, StateError
 from coldchain.install import trusted
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
@@ -39,7 +40,7 @@ from coldchain.monitor.watch import watch
 from coldchain.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note, sign_text
 from coldchain.tlog.proof import OfflineProof
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE
 from coldchain_server.demo_coercion import Special, special_release
 from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
@@ -180,8 +181,11 @@ async def nothing(_: bytes) -> None:
 def proof_of_another_release(home: Home) -> Prove:
     async def prove(_: bytes) -> bytes:
         state = await load_state(home.storage)
-        target = state.delegated["jp"].signed.targets[f"jp/stable/{PROOF}"]
-        return (home.public / f"targets/jp/stable/{target.hashes['sha256']}.{PROOF}").read_bytes()
+        target = state.delegated["jp"].signed.targets[f"jp/stable/{EVIDENCE}"]
+        file = home.public / f"targets/jp/stable/{target.hashes['sha256']}.{EVIDENCE}"
+        proof = read_evidence_file(file.read_bytes())[1]
+        assert proof is not None
+        return proof
 
     return prove
 

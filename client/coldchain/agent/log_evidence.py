@@ -2,7 +2,7 @@
 
 ::
 
-    manifest.tlog-proof    a target of the region's role, small; checked against the policy in force
+    evidence.zst           a target of the region's role, small: manifest and proof; checked against the policy in force
     log/tile/…             only when the log has grown since the checkpoint seen last: a few tiles, each checked against the root
     manifests/<sha256>     only when releases were skipped: the links between the new release and the installed one
     attestations/…         only when the policy asks for rebuilders: their signed word, one small file each
@@ -35,7 +35,7 @@ from coldchain.tlog.merkle import consistency_ranges, prove_consistency
 from coldchain.tlog.note import SignedNote
 from coldchain.tlog.tiles import Tile, TileReader, tiles_needed
 from coldchain.tuf.metadata import Metadata
-from coldchain.verify import PROOF, RegionRelease
+from coldchain.verify import MANIFEST, PROOF, RegionRelease
 
 NOT_ANY_MORE = (
     "if the policy was changed since (new witnesses, a stolen key), the next release settles it;"
@@ -77,7 +77,7 @@ class LogEvidence:
             root: the newest accepted root.
             release: what the region's role signs.
             manifest: its manifest, as signed.
-            proof: its offline proof; None when the role names none.
+            proof: its offline proof; None when there is none.
             old: the installed version; None when there is none.
 
         Returns:
@@ -137,7 +137,7 @@ class LogEvidence:
         if policy is None or not policy.rebuilds_asked:
             return True
         try:
-            manifest = parse_manifest(kept.get(trusted.MANIFEST, b""), self.limits)
+            manifest = parse_manifest(kept.get(MANIFEST, b""), self.limits)
             check_rebuilders(policy, manifest, release.region, kept, self.limits)
         except (EvidenceError, VerificationError):
             return False
@@ -145,7 +145,7 @@ class LogEvidence:
 
     async def _attestation(self, manifest: Manifest, release: RegionRelease, key: PublicKey) -> bytes | None:
         """A rebuilder's attestation: a good one if any source has it, else a bad one, else None."""
-        path, bad = published_path(release.manifest.sha256, key), b""
+        path, bad = published_path(release.manifest, key), b""
 
         async def ask(source: Source) -> bytes:
             nonlocal bad
@@ -172,7 +172,7 @@ class LogEvidence:
         Raises:
             EvidenceError: it is not.
         """
-        manifest = kept.get(trusted.MANIFEST, b"")
+        manifest = kept.get(MANIFEST, b"")
         check_manifest(manifest, release, self.limits)
         policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
         if policy is None:
@@ -237,7 +237,7 @@ class LogEvidence:
 
     async def _check_chain(self, manifest: bytes, release: RegionRelease, old: Version) -> None:
         """Back along ``previous`` to the installed release. Over very many releases it is not walked: the log holds them all."""
-        installed = trusted.read_evidence(self.directory, old.name, self.limits).get(trusted.MANIFEST)
+        installed = trusted.read_evidence(self.directory, old.name, self.limits).get(MANIFEST)
         if installed is None or release.release - old.release > self.limits.chain_walk:
             return
         newer = [manifest]

@@ -31,7 +31,7 @@ from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.bundle.pack import encode_head
 from coldchain.canonical import Object
 from coldchain.errors import EvidenceError, NotPublishedError, ResponseError, UsageError
-from coldchain.evidence import check_evidence, effective_policy, refused
+from coldchain.evidence import check_evidence, effective_policy, open_evidence, refused
 from coldchain.install import durable
 from coldchain.install.directory import ClientDirectory
 from coldchain.limits import LIMITS, Limits
@@ -165,8 +165,7 @@ class _Maker:
                 f"release {release.release} is the newest, nothing leads to it from {wanted.start}",
                 todo="give the release that the endpoint has with --from, or leave it away for the full bundle",
             )
-        manifest = await self._target(release.manifest)
-        proof = await self._target(release.proof) if release.proof else None
+        manifest, proof = open_evidence(await self._target(release.evidence), release, self.limits)
         policy = effective_policy(found.root, wanted.policy, self.limits)
         evidence = check_evidence(manifest, proof, release, policy, self.now, self.limits)
         chain = await self._chain(evidence.manifest)
@@ -274,7 +273,7 @@ class _Maker:
             return []
         found: dict[str, bytes] = {}
         for key in policy.rebuilders.values():
-            path = published_path(release.manifest.sha256, key)
+            path = published_path(release.manifest, key)
             data = (await self.source.get(path, self.limits.attestation_bytes)).data
             if data is not None:
                 found[path] = data

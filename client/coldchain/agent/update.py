@@ -48,7 +48,7 @@ from coldchain.errors import (
     TransportError,
     VerificationError,
 )
-from coldchain.evidence import Evidence, check_manifest
+from coldchain.evidence import Evidence, check_manifest, open_evidence
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.part import SUFFIX
@@ -62,6 +62,8 @@ from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import (
     BUCKETS,
+    EVIDENCE,
+    MANIFEST,
     PROOF,
     RegionRelease,
     Target,
@@ -238,7 +240,7 @@ class _Update:
             if repair:  # no new release: the customer's policy does not stand in its way
                 statement |= await self._approval_of_old(release)
             else:
-                statement |= await self.own.check(release, statement[trusted.MANIFEST], self.logged)
+                statement |= await self.own.check(release, statement[MANIFEST], self.logged)
         except (HeldError, OwnPolicyError) as held:
             if damage is not None and not repair:
                 await self._restore(found, damage, held)
@@ -252,7 +254,7 @@ class _Update:
 
     def _want(self, release: RegionRelease) -> None:
         """Downloads of other releases are given up."""
-        every = (release.manifest, release.full, *release.deltas.values(), *filter(None, [release.proof]))
+        every = (release.evidence, release.full, *release.deltas.values())
         self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
     async def _restore(self, found: TrustedSet, damage: str, held: HeldError | OwnPolicyError) -> None:
@@ -468,13 +470,13 @@ class _Update:
         Raises:
             EvidenceError: the manifest is not about what the role signs, the log does not hold it as it must, or too few rebuilt it.
         """
-        out = {trusted.MANIFEST: await self._small(release.manifest)}
-        check_manifest(out[trusted.MANIFEST], release, self.limits)
-        if release.proof is not None:
-            out[PROOF] = await self._small(release.proof)
+        data = await self._small(release.evidence)
+        manifest, proof = open_evidence(data, release, self.limits)
+        check_manifest(manifest, release, self.limits)
         log = self._log()
-        self.logged = await log.check(found.root, release, out[trusted.MANIFEST], out.get(PROOF), self.old)
-        return out | await log.rebuilt(found.root, release, out[trusted.MANIFEST])
+        self.logged = await log.check(found.root, release, manifest, proof, self.old)
+        out = {EVIDENCE: data, MANIFEST: manifest, **({PROOF: proof} if proof is not None else {})}
+        return out | await log.rebuilt(found.root, release, manifest)
 
     def _log(self) -> LogEvidence:
         return LogEvidence(self.directory, self.config, self.sources.answer, self.now, self.limits)

@@ -20,8 +20,7 @@ length`` of the content, which goes to the end of the file. Names are paths of t
     metadata/1.targets.json
     metadata/42.us.json                the region's role
     metadata/9.rollout.json
-    targets/us/stable/<sha256>.manifest.json
-    targets/us/stable/<sha256>.manifest.tlog-proof       if the role names one
+    targets/us/stable/<sha256>.evidence.zst
     log/tile/0/000.p/3 …               tiles for the consistency proof from the source's checkpoint, by level and index
     manifests/<sha256>.json …          of the releases between the source and this one, from the newest down
     attestations/<sha256>/<key id>.dsse.json …   of the rebuilders that the policy asks for, by key id
@@ -50,6 +49,7 @@ from typing import BinaryIO, Final
 
 import zstandard
 
+from coldchain.bundle.frame import unpack_frame
 from coldchain.bundle.varint import Reader, put_varint
 from coldchain.errors import MalformedError, NewerFormatError
 from coldchain.limits import LIMITS, Limits
@@ -65,7 +65,7 @@ _DIGEST_BYTES = 16
 _LEVEL = 19
 _METADATA = re.compile(r"metadata/([1-9][0-9]{0,8})\.([A-Za-z0-9_-]{1,64})\.json\Z")
 _TARGET = re.compile(
-    r"targets/([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)/([0-9a-f]{64})\.(manifest\.json|manifest\.tlog-proof|full\.ccd|from-[1-9][0-9]{0,14}\.ccd)\Z"
+    r"targets/([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)/([0-9a-f]{64})\.(evidence\.zst|full\.ccd|from-[1-9][0-9]{0,14}\.ccd)\Z"
 )
 _MANIFEST = re.compile(r"manifests/[0-9a-f]{64}\.json\Z")
 _ATTESTED = re.compile(r"attestations/[0-9a-f]{64}/[0-9a-f]{64}\.dsse\.json\Z")
@@ -78,24 +78,24 @@ _LOG = "log/"
     _TARGETS,
     _REGION,
     _ROLLOUT,
-    _STATEMENT,
-    _PROOF,
+    _EVIDENCE,
     _TILE,
     _CHAIN,
     _ATTESTATION,
     _CONTENT,
-) = range(12)
+) = range(11)
 _WORDS: dict[int, str] = {
     _TIMESTAMP: "timestamp",
     _SNAPSHOT: "snapshot",
     _TARGETS: "targets",
     _REGION: "region role",
     _ROLLOUT: "rollout",
-    _STATEMENT: "manifest",
+    _EVIDENCE: "evidence",
     _CONTENT: "delta or full bundle",
 }
 """The parts of which there is exactly one."""
 _MANY = frozenset({_ROOT, _TILE, _CHAIN, _ATTESTATION})
+_NOISE = frozenset({_EVIDENCE, _TILE})
 _DAMAGED = "copy it again; if it stays so, have it made again"
 
 
@@ -164,7 +164,7 @@ def encode_head(parts: Sequence[tuple[str, bytes]], content: str, length: int, l
     out = bytearray()
     cuts: list[int] = []
     for path, data in parts:
-        if (_rank(path) == _TILE) is (len(cuts) % 2 == 0):
+        if (_rank(path) in _NOISE) is (len(cuts) % 2 == 0):
             cuts.append(len(out))
         put_varint(out, len(path))
         out += path.encode()
@@ -177,7 +177,7 @@ def encode_head(parts: Sequence[tuple[str, bytes]], content: str, length: int, l
         raise MalformedError(f"pack: {len(out):,} bytes of small parts, more than {limits.pack_parts_bytes:,}")
     packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=len(out))
     frame = b""
-    # Tiles are noise and all else is text: in blocks of their own neither spoils the other's code table.
+    # Tiles and evidence are noise and all else is text: in blocks of their own neither spoils the other's code table.
     for start, end in itertools.pairwise([0, *cuts, len(out)]):
         frame += packer.compress(bytes(out[start:end])) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     frame += packer.flush()
@@ -217,29 +217,15 @@ def read_pack(file: BinaryIO, size: int, limits: Limits = LIMITS) -> Pack:
     frame = file.read(length)
     if hashlib.sha256(frame).digest()[:_DIGEST_BYTES] != head[13:]:
         raise MalformedError("pack: its head is damaged", todo=_DAMAGED)
-    parts, content, content_length = _read_parts(_unpack(frame, limits), limits)
+    parts, content, content_length = _read_parts(
+        unpack_frame(frame, limits.pack_parts_bytes, "pack: its head", todo=_DAMAGED, limits=limits), limits
+    )
     start = HEAD_BYTES + length
     if content_length != size - start:
         raise MalformedError(f"pack: {size - start:,} bytes of content, {content_length:,} announced", todo=_DAMAGED)
     match = _TARGET.match(content)
     assert match is not None  # the order was checked
     return Pack(MappingProxyType(parts), content, start, content_length, match[1], match[2])
-
-
-def _unpack(frame: bytes, limits: Limits) -> bytes:
-    """The frame's content. What it declares is checked first: zstandard takes memory by that, whatever else it is told."""
-    try:
-        declared = zstandard.get_frame_parameters(frame)
-        if not 0 <= declared.content_size <= limits.pack_parts_bytes or declared.dict_id:
-            raise MalformedError("pack: its head declares no size, or one that is not allowed")
-        if declared.window_size > limits.zstd_window_bytes:
-            raise MalformedError("pack: its head needs a larger window than allowed")
-        # zstandard itself refuses a frame that unpacks to another size than it declares.
-        return zstandard.ZstdDecompressor().decompress(
-            frame, max_output_size=declared.content_size, allow_extra_data=False
-        )
-    except (zstandard.ZstdError, MemoryError) as error:
-        raise MalformedError(f"pack: its head does not unpack: {error}", todo=_DAMAGED) from error
 
 
 def _read_parts(data: bytes, limits: Limits) -> tuple[dict[str, bytes], str, int]:
@@ -276,7 +262,7 @@ def _rank(path: str) -> int:
         special = {"root": _ROOT, "snapshot": _SNAPSHOT, "targets": _TARGETS, "rollout": _ROLLOUT}
         return special.get(match[2], _REGION)
     if match := _TARGET.match(path):
-        return {"manifest.json": _STATEMENT, "manifest.tlog-proof": _PROOF}.get(match[4], _CONTENT)
+        return _EVIDENCE if match[4] == "evidence.zst" else _CONTENT
     if _MANIFEST.match(path):
         return _CHAIN
     if _ATTESTED.match(path):
@@ -296,7 +282,7 @@ def _check_order(paths: Sequence[str], content: str, limits: Limits) -> None:
     for rank, word in _WORDS.items():
         if ranks.count(rank) != 1:
             raise MalformedError(f"pack: {ranks.count(rank)} parts of the kind {word!r}, there must be one")
-    if len(set(paths)) != len(paths) or ranks.count(_PROOF) > 1:
+    if len(set(paths)) != len(paths):
         raise MalformedError("pack: a part comes twice")
     roots = [_number(path) for path in paths[: ranks.count(_ROOT)]]
     if roots and roots != list(range(roots[0], roots[0] + len(roots))):

@@ -23,7 +23,6 @@ and
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,7 +48,7 @@ from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.policy import Policy
-from coldchain.verify import PROOF, Check, RegionRelease, region_release, verify_chain
+from coldchain.verify import MANIFEST, PROOF, Check, RegionRelease, region_release, verify_chain
 
 _NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and installs it anew"
 
@@ -108,10 +107,12 @@ def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
         role = chain.require()
         release = region_release(role, config.region, config.channel, product=config.product, limits=limits)
         _check_release(found, version, release, limits)
-        _check_manifest(found, release, evidence.get(trusted.MANIFEST, b""), limits)
+        _check_manifest(found, release, evidence.get(MANIFEST, b""), limits)
         assert chain.root is not None  # the chain is good
         own = read_customer_policy(directory, limits)
         _check_log(found, policy_in_force(directory, config, chain.root, limits), release, evidence, now, limits)
+        if all(one.ok for one in found.checks) and not trusted.is_as_signed(evidence, release, limits):
+            found.add("evidence", "manifest and proof are good, and the file they came in is not as signed", ok=False)
         _check_approval(found, own, release, evidence, limits)
     except NewerFormatError as error:
         found.error = error
@@ -187,13 +188,6 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
         )
 
 
-def _whole(release: RegionRelease, proof: bytes | None) -> bool:
-    """Whether the proof is the one that the role names: then it is not damage that makes it bad."""
-    if release.proof is None or proof is None:
-        return release.proof is None and proof is None
-    return hashlib.sha256(proof).hexdigest() == release.proof.sha256
-
-
 def _check_log(
     found: Audit,
     policy: Policy | None,
@@ -206,10 +200,10 @@ def _check_log(
         found.notes.append("public log: this endpoint was set up to ask for no evidence")
         return
     try:
-        good = check_evidence(evidence.get(trusted.MANIFEST, b""), evidence.get(PROOF), release, policy, now, limits)
+        good = check_evidence(evidence.get(MANIFEST, b""), evidence.get(PROOF), release, policy, now, limits)
     except EvidenceError as error:
         found.add("public log", error.what, ok=False)
-        if _whole(release, evidence.get(PROOF)):
+        if trusted.is_as_signed(evidence, release, limits):  # then it is not damage that makes it bad
             error.kept = "nothing was changed; every byte is as signed"
             found.refusals["public log"] = error
         return

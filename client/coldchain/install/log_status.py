@@ -26,7 +26,7 @@ from coldchain.limits import LIMITS, Limits
 from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.offline import VerifiedCheckpoint, verify_checkpoint, verify_proof
 from coldchain.tlog.policy import Policy
-from coldchain.verify import PROOF
+from coldchain.verify import MANIFEST, PROOF
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _entry(
 ) -> tuple[int, VerifiedCheckpoint]:
     """Where the manifest kept with a version stands, if it is about that version."""
     kept = trusted.read_evidence(directory, version.name, limits)
-    data = kept.get(trusted.MANIFEST)
+    data = kept.get(MANIFEST)
     if data is None or PROOF not in kept:
         raise EvidenceError(f"release {version.release} is kept without its manifest or its proof of the log")
     with refused(f"release {version.release}"):

@@ -4,8 +4,10 @@
 can be walked again offline. The evidence of version 42 of region us, with root 2 in force::
 
     signed/42-<16 hex>  ->  .42-<16 hex>.<16 hex of its content>/
-        2.root.json   targets.json   us.json   manifest.json   manifest.tlog-proof   <key id>.dsse.json   applied.json
+        2.root.json   targets.json   us.json   evidence.zst   manifest.json   manifest.tlog-proof   <key id>.dsse.json   applied.json
         release.approval
+
+``manifest.json`` and its proof are what ``evidence.zst``, which the region's role signs, unpacks to.
 
 ``applied.json`` is this endpoint's own word about how it got the release (:mod:`coldchain.receipt`), ``release.approval`` that of the
 customer's security team, if it was asked for (:mod:`coldchain.approval`).
@@ -25,16 +27,26 @@ from datetime import UTC, datetime
 
 from coldchain.approval import check_approval
 from coldchain.customer_policy import CustomerPolicy
-from coldchain.errors import ColdchainError, DamagedError, NotInstalledError
+from coldchain.errors import ColdchainError, DamagedError, EvidenceError, NewerFormatError, NotInstalledError
+from coldchain.evidence import open_evidence
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.durable import Folder
 from coldchain.install.public_log import is_memory
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import Metadata, max_bytes
 from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, next_root, pinned_root
-from coldchain.verify import PROOF, ROLLOUT_ROLE, RegionRelease, region_release, says_who_it_is, verify_chain
+from coldchain.verify import (
+    EVIDENCE,
+    MANIFEST,
+    PROOF,
+    ROLLOUT_ROLE,
+    RegionRelease,
+    region_release,
+    says_who_it_is,
+    verify_chain,
+)
 
-MANIFEST = "manifest.json"
+STATEMENT = frozenset({EVIDENCE, MANIFEST, PROOF})
 ATTESTATION = ".dsse.json"
 APPROVAL = "release.approval"
 APPROVALS = "approvals"
@@ -206,7 +218,9 @@ def pinned(directory: ClientDirectory, config: Config, limits: Limits = LIMITS) 
 def gather_evidence(
     directory: ClientDirectory, config: Config, trusted: TrustedSet, statement: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """What an offline verification of the release needs besides the pinned root; ``statement`` is its manifest and proof.
+    """What an offline verification of the release needs besides the pinned root.
+
+    ``statement`` is its evidence file, manifest, proof and attestations.
 
     Raises:
         DamagedError: a root between the pinned one and the newest is no longer kept.
@@ -311,15 +325,23 @@ def tidy_evidence(directory: ClientDirectory, versions: set[str]) -> None:
 def statement_of(
     directory: ClientDirectory, version: str, release: RegionRelease, limits: Limits = LIMITS
 ) -> dict[str, bytes] | None:
-    """Manifest and proof kept with a version, by file name, if they are the ones that the release's role names.
+    """Evidence file, manifest and proof kept with a version, by file name, if they are the ones that the release's role names.
 
     Attestations about the manifest, of which no role says anything, come along as they are.
     """
     kept = read_evidence(directory, version, limits)
-    named = {MANIFEST: release.manifest, **({PROOF: release.proof} if release.proof else {})}
-    out = {name: kept.get(name, b"") for name in named}
-    same = all(hashlib.sha256(out[name]).hexdigest() == target.sha256 for name, target in named.items())
-    return out | {name: data for name, data in kept.items() if name.endswith(ATTESTATION)} if same else None
+    if not is_as_signed(kept, release, limits):
+        return None
+    return {name: data for name, data in kept.items() if name in STATEMENT or name.endswith(ATTESTATION)}
+
+
+def is_as_signed(kept: Mapping[str, bytes], release: RegionRelease, limits: Limits = LIMITS) -> bool:
+    """Whether manifest and proof, by file name, are those in the evidence file that the release's role names, and it is there too."""
+    try:
+        manifest, proof = open_evidence(kept.get(EVIDENCE, b""), release, limits)
+    except (EvidenceError, NewerFormatError):
+        return False
+    return (kept.get(MANIFEST), kept.get(PROOF)) == (manifest, proof)
 
 
 def approval_problem(

@@ -23,7 +23,7 @@ from coldchain.agent.update import silent, utc_now
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.canonical import Object
 from coldchain.errors import DifferenceError, EvidenceError, NotPublishedError, ResponseError, UsageError
-from coldchain.evidence import DO_NOT, check_evidence, effective_policy
+from coldchain.evidence import DO_NOT, check_evidence, effective_policy, open_evidence
 from coldchain.limits import LIMITS, Limits
 from coldchain.monitor.declared import check_counts
 from coldchain.monitor.decoded import WorkDirectory, fetch_bundle
@@ -147,9 +147,7 @@ class _Comparing:
         words = ""
         for name in self.names:
             release = self._release(trusted, name)
-            data, proof = await self._target(release.manifest), None
-            if release.proof is not None:
-                proof = await self._target(release.proof)
+            data, proof = open_evidence(await self._target(release.evidence), release, limits)
             words = check_evidence(data, proof, release, policy, self.now, limits).words()
             manifests.setdefault(release.release, {})[hashlib.sha256(data).hexdigest()] = data
         data = await self._wanted(manifests)

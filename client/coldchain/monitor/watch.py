@@ -33,7 +33,7 @@ from coldchain.errors import (
     TransportError,
     VerificationError,
 )
-from coldchain.evidence import Evidence, check_evidence, effective_policy
+from coldchain.evidence import Evidence, check_evidence, effective_policy, open_evidence
 from coldchain.limits import Limits
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.entries import REMEMBERED, Chains
@@ -416,14 +416,14 @@ class _Run:
                 chain = chains.channels.get(channel)
                 held_ = chain.digests(release.release) if chain else []
                 last = chain.last if chain else 0
-                if release.manifest.sha256 in held_:
+                if release.manifest in held_:
                     await self._evidence(where, release, policy, base)
                     continue
                 if 0 < release.release <= last - REMEMBERED:
                     self.notes.append(f"{where}: too far back to be told")
                     continue
                 instead = f"another manifest, {held_[0][:16]}…" if held_ else f"releases up to {last}"
-                what = f"{where} (manifest {release.manifest.sha256[:16]}…), and the log holds {instead}"
+                what = f"{where} (manifest {release.manifest[:16]}…), and the log holds {instead}"
                 self.alerts.append(Alert("unlogged", what))
                 if release.release > last and known and base and known.checkpoint.size == base.checkpoint.size:
                     what = f"{where}, and the log stands at {base.checkpoint.size:,} entries since the last run"
@@ -448,8 +448,7 @@ class _Run:
 
     async def _evidence(self, where: str, release: RegionRelease, policy: Policy, base: _Seen | None) -> None:
         try:
-            data = await self._target(release.manifest)
-            proof = await self._target(release.proof) if release.proof else None
+            data, proof = open_evidence(await self._target(release.evidence), release, self.limits)
             found = check_evidence(data, proof, release, policy, self.now, self.limits)
         except (EvidenceError, NewerFormatError, VerificationError) as error:
             self.alerts.append(Alert("evidence", f"{where}: {error.what}"))

@@ -20,6 +20,7 @@ from typing import Any
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
+from coldchain.bundle.evidence_file import read_evidence_file
 from coldchain.bundle.manifest import Manifest
 from coldchain.bundle.sections import check_set
 from coldchain.errors import (
@@ -29,11 +30,12 @@ from coldchain.errors import (
     KeyringError,
     LintError,
     MalformedError,
+    NewerFormatError,
     StateError,
     VerificationError,
 )
 from coldchain.tuf.metadata import good_keys, parse_metadata
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE, MANIFEST, PROOF
 from coldchain_server.assembly.again import assemble_again, bundle_facts, region_facts
 from coldchain_server.assembly.assemble import AssembledBundle
 from coldchain_server.assembly.regions import GLOBAL
@@ -193,8 +195,8 @@ def _checked_role(
         raise _refuse(f"region {region}: the role does not follow its format: {error.what}") from error
     prefix = f"{region}/{manifest.channel}/"
     names = [path.removeprefix(prefix) for path in parsed.targets if path.startswith(prefix)]
-    if not {"full.ccd", "manifest.json", PROOF} <= set(names):
-        raise _refuse(f"region {region}: the role names no full bundle, no manifest or no proof of the log")
+    if not {"full.ccd", EVIDENCE} <= set(names):
+        raise _refuse(f"region {region}: the role names no full bundle or no evidence")
     said = manifest.regions[region].facts
     files: dict[str, tuple[int, str]] = {}
     for name in names:
@@ -221,7 +223,8 @@ def _checked_file(
     file = draft.file(region, name)
     try:
         found = measure(file)
-        if name in ("manifest.json", PROOF):
+        if name == EVIDENCE:
+            _check_evidence_file(draft, what)
             return found
         number = name.removeprefix("from-").removesuffix(".ccd")
         old = None
@@ -232,9 +235,16 @@ def _checked_file(
         check_bundle_file(file.open("rb"), home.content, old, bundle, what)
     except OSError as error:
         raise _refuse(f"{what} cannot be read: {error.strerror}") from error
-    except (InternalError, VerificationError) as error:
+    except (InternalError, NewerFormatError, VerificationError) as error:
         raise _refuse(error.what) from error
     return found
+
+
+def _check_evidence_file(draft: Draft, what: str) -> None:
+    """What customers unpack must be what was checked above: the logged manifest, and its proof."""
+    said = read_evidence_file(draft.read(draft.directory / EVIDENCE))
+    if said != (draft.read(draft.directory / MANIFEST), draft.read(draft.directory / PROOF)):
+        raise _refuse(f"{what} does not hold the manifest and the proof of this release")
 
 
 def _signer(state: RoleState, keyring: Keyring, roles: Mapping[str, Metadata[Any]], key: str) -> Signer:

@@ -16,6 +16,7 @@ from coldchain.bundle.description import BundleDescription
 from coldchain.bundle.manifest import FeedFacts, FileFacts, GateCheck, Manifest
 from coldchain.errors import LintError, StateError
 from coldchain.limits import LIMITS
+from coldchain.verify import MANIFEST
 from coldchain_server.assembly.again import assemble_all, bundle_facts, feed_facts, region_facts
 from coldchain_server.assembly.assemble import AssembledBundle, assemble
 from coldchain_server.assembly.provenance import source_digest
@@ -139,7 +140,7 @@ async def build(
                 kept="the releases published before",
                 todo="shorten the reasons in regions.toml, or merge policies into fewer ones",
             )
-        draft.write(draft.directory / "manifest.json", data)
+        draft.write(draft.directory / MANIFEST, data)
         home.content.put(data)
         created = utc_text(now)
         await catalogue.put_release(

@@ -4,6 +4,7 @@
 
     drafts/stable-42/manifest.json            the release manifest
     drafts/stable-42/manifest.tlog-proof      its proof of the public log, from when it is logged
+    drafts/stable-42/evidence.zst             both, as they are published
     drafts/stable-42/roles/us.json            the region role as it will be published; approvals add signatures to it
     drafts/stable-42/targets/us/full.ccd      the bundle files
     drafts/stable-42/targets/us/from-41.ccd
@@ -28,7 +29,7 @@ from tuf.api.metadata import Metadata
 
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ApprovalError, StateError, StorageError
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE, MANIFEST
 from coldchain_server.catalogue.interface import Release
 from coldchain_server.signing.roles import encode
 from coldchain_server.storage.durable import fsync_directory, make_directory
@@ -53,7 +54,7 @@ class Draft:
 
     def file(self, region: str, name: str) -> Path:
         """The file behind a target's last component: one for all regions, or a bundle file of one."""
-        return self.directory / name if name in ("manifest.json", PROOF) else self.target(region, name)
+        return self.directory / name if name == EVIDENCE else self.target(region, name)
 
     def write(self, path: Path, data: bytes) -> None:
         """A small file, whole and durable."""
@@ -95,7 +96,7 @@ class Draft:
             StateError: it is not there.
             ApprovalError: it is another one.
         """
-        data = self.read(self.directory / "manifest.json")
+        data = self.read(self.directory / MANIFEST)
         if hashlib.sha256(data).hexdigest() != release.manifest:
             raise ApprovalError(
                 f"the manifest of release {release.number} is not the one that was built",

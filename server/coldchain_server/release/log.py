@@ -6,7 +6,7 @@
     entry        the manifest is appended to the log (once: a try after a crash finds the entry that is there)
     witnesses    each is asked to cosign the new checkpoint; without the policy's quorum it ends here, and nothing can be signed
     evidence     the offline proof, verified with the client's code
-    roles        every region's role names bundle, deltas, manifest and proof; the assembler signs them
+    roles        every region's role names bundle, deltas and evidence (manifest and proof in one file); the assembler signs them
 
 So nothing that customers would accept can exist without the log: a proof is part of what the roles sign, and there is no proof
 without the entry and the quorum. An entry cannot be taken back; a release that is given up after this stays in the log, and the
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import Manifest
 from coldchain.errors import EvidenceError, InternalError, StateError
 from coldchain.tlog.checkpoint import parse_checkpoint
@@ -28,7 +29,7 @@ from coldchain.tlog.offline import verify_proof
 from coldchain.tlog.policy import Policy
 from coldchain.tlog.proof import OfflineProof
 from coldchain.tlog.vkey import NoteKey
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE, MANIFEST, PROOF
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog, Sign
@@ -102,7 +103,7 @@ async def log_release(
         await reconcile(home, catalogue, state, now=now)
         release = await _built(catalogue, channel, number)
         draft = Draft(home.draft(channel, number))
-        manifest, data = draft.manifest(release), draft.read(draft.directory / "manifest.json")
+        manifest, data = draft.manifest(release), draft.read(draft.directory / MANIFEST)
         policy = policy_of(state)
         log = PublicLog(home.storage, policy.log_keys[0])
         sign = log_signer(keyring, log.key)
@@ -113,6 +114,7 @@ async def log_release(
         encoded = proof.encode()
         verified = verify_proof(data, encoded, policy, now)
         draft.write(draft.directory / PROOF, encoded)
+        draft.write(draft.directory / EVIDENCE, encode_evidence(data, encoded))
         _sign_roles(draft, state, keyring, manifest, now)
         await catalogue.set_state(channel, number, "logged", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
     head = verified.head
@@ -182,8 +184,7 @@ def _sign_roles(draft: Draft, state: RoleState, keyring: Keyring, manifest: Mani
         prefix = f"{region}/{manifest.channel}"
         files = sorted((draft.directory / "targets" / region).glob("*.ccd"))
         targets = {f"{prefix}/{file.name}": measure(file) for file in files}
-        for name in ("manifest.json", PROOF):
-            targets[f"{prefix}/{name}"] = measure(draft.directory / name)
+        targets[f"{prefix}/{EVIDENCE}"] = measure(draft.directory / EVIDENCE)
         whole = facts.facts
         channel = ChannelFacts(manifest.release, whole.bundle, whole.bytes, whole.records, manifest.digest, targets)
         role = next_region_role(state.delegated[region], manifest.channel, channel, now)

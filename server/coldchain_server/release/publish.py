@@ -19,7 +19,7 @@ from coldchain import canonical
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ApprovalError, EvidenceError, StateError, StorageError, VerificationError
 from coldchain.tlog.offline import verify_proof
-from coldchain.verify import PROOF
+from coldchain.verify import MANIFEST, PROOF
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.feeds.snapshots import parse_snapshot
 from coldchain_server.home import Home
@@ -102,7 +102,7 @@ def check_log(draft: Draft, state: RoleState, now: datetime) -> None:
         ApprovalError: the draft's proof does not show that.
         StateError: it has none.
     """
-    data, proof = draft.read(draft.directory / "manifest.json"), draft.read(draft.directory / PROOF)
+    data, proof = draft.read(draft.directory / MANIFEST), draft.read(draft.directory / PROOF)
     try:
         verify_proof(data, proof, policy_of(state), now)
     except (EvidenceError, VerificationError) as error:

@@ -16,10 +16,11 @@ from aiohttp import web
 from coldchain.agent.update import Outcome, Settings, update
 from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
+from coldchain.bundle.evidence_file import encode_evidence, read_evidence_file
 from coldchain.bundle.manifest import BundleFacts, Manifest, Policy, RegionFacts
 from coldchain.install import trusted
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE
 from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encode import encode_delta
 from coldchain_server.web.origin import running
@@ -110,8 +111,7 @@ class Publisher:
         proof = self.logged(manifest)
         for region, new in described.items():
             earlier = self.releases.setdefault(region, {})
-            targets = {"full.ccd": self.encode(None, new), "manifest.json": manifest}
-            targets |= {PROOF: proof} if proof is not None else {}
+            targets = {"full.ccd": self.encode(None, new), EVIDENCE: encode_evidence(manifest, proof)}
             targets |= {f"from-{number}.ccd": self.encode(old, new) for number, old in earlier.items()}
             self.sign(region, new, targets)
             earlier[release] = new
@@ -135,7 +135,7 @@ class Publisher:
             "bundle": new.digest,
             "bytes": new.total_bytes,
             "records": new.total_records,
-            "manifest": digest(targets["manifest.json"]),
+            "manifest": digest(read_evidence_file(targets[EVIDENCE])[0]),
         }
         document["targets"] = {}
         for name, data in targets.items():
@@ -144,6 +144,23 @@ class Publisher:
 
     def path(self, data: bytes, name: str, region: str = "us") -> str:
         return f"targets/{region}/stable/{digest(data)}.{name}"
+
+    def name_evidence(self, manifest: bytes, proof: bytes | None, region: str = "us") -> None:
+        """Puts this evidence into the tree and into the region's document; the role is not yet published."""
+        data, document = encode_evidence(manifest, proof), self.repository.documents[region]
+        document["targets"][f"{region}/stable/{EVIDENCE}"] = {"length": len(data), "hashes": {"sha256": digest(data)}}
+        document["coldchain"]["channels"]["stable"]["manifest"] = digest(manifest)
+        self.files[self.path(data, EVIDENCE, region)] = data
+
+    def manifest(self, region: str = "us") -> bytes:
+        """The manifest that the region's role names now."""
+        return read_evidence_file(self.files[self.target(EVIDENCE, region)])[0]
+
+    def proof(self, region: str = "us") -> bytes:
+        """The proof that the region's role names now."""
+        proof = read_evidence_file(self.files[self.target(EVIDENCE, region)])[1]
+        assert proof is not None
+        return proof
 
     def target(self, name: str, region: str = "us") -> str:
         """Where the newest target of that name is published."""

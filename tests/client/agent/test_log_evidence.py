@@ -70,16 +70,8 @@ async def refused(
 
 
 def resign(publisher: Publisher, proof: bytes | None, manifest: bytes | None = None) -> None:
-    """The region role names this proof (None: none) and, if given, this manifest; everything well signed."""
-    document = publisher.repository.documents["us"]
-    for name, data in ((PROOF, proof), ("manifest.json", manifest)):
-        if data is not None:
-            document["targets"][f"us/stable/{name}"] = {"length": len(data), "hashes": {"sha256": digest(data)}}
-            publisher.files[publisher.path(data, name)] = data
-        elif name == PROOF:
-            document["targets"].pop(f"us/stable/{name}", None)
-    if manifest is not None:
-        document["coldchain"]["channels"]["stable"]["manifest"] = digest(manifest)
+    """The region role names evidence with this proof (None: none) and, if given, this manifest; everything well signed."""
+    publisher.name_evidence(manifest if manifest is not None else publisher.manifest(), proof)
     publisher.repository.publish("us")
 
 
@@ -106,7 +98,7 @@ async def test_releases_in_the_log_are_applied_and_what_was_verified_is_kept(
 
 async def test_a_release_without_a_proof_is_refused(publisher: Publisher, endpoint: ClientDirectory) -> None:
     publisher.publish(2, SECOND)
-    good = publisher.files[publisher.target(PROOF)]
+    good = publisher.proof()
     resign(publisher, None)
     await refused(publisher, endpoint, "comes without a proof that the public log holds it")
     resign(publisher, good)
@@ -139,7 +131,7 @@ async def test_cosignatures_from_the_future_do_not_count(publisher: Publisher, e
 async def test_another_logs_proof_is_refused(publisher: Publisher, endpoint: ClientDirectory) -> None:
     """A log with other keys, with the same name and with another one."""
     publisher.publish(2, SECOND)
-    manifest = publisher.files[publisher.target("manifest.json")]
+    manifest = publisher.manifest()
     for origin, words in (("log.example/other", "not a log that is known here"), ("log.example/test", None)):
         other = MemoryLog(origin)
         if not words:
@@ -151,7 +143,7 @@ async def test_another_logs_proof_is_refused(publisher: Publisher, endpoint: Cli
 
 async def test_every_byte_of_the_proof_counts(publisher: Publisher, endpoint: ClientDirectory) -> None:
     publisher.publish(2, SECOND)
-    good = publisher.files[publisher.target(PROOF)]
+    good = publisher.proof()
     text_end = good.index(b"\n\n", good.index(b"\n\n") + 2)
     for at in [*range(0, text_end, 7), *range(text_end, len(good), 41)]:
         resign(publisher, good[:at] + bytes([good[at] ^ 0x04]) + good[at + 1 :])
@@ -165,8 +157,8 @@ async def test_a_log_that_tells_two_stories_is_caught_and_both_are_kept_as_proof
 ) -> None:
     """The second story has the same keys, the same witnesses (all coerced) and another first entry."""
     publisher.publish(2, SECOND)
-    honest = publisher.files[publisher.target(PROOF)]
-    manifest = publisher.files[publisher.target("manifest.json")]
+    honest = publisher.proof()
+    manifest = publisher.manifest()
     for entries in ([b"special", manifest], [manifest], [b"special", b"more", b"and more", manifest]):
         fork = MemoryLog()
         fork.append(*entries)
@@ -217,7 +209,7 @@ async def test_skipped_releases_are_walked_back_to_the_installed_one(
     between = {digest(data): path for path, data in publisher.files.items() if path.startswith("manifests/")}
     tree = Path(endpoint.config().urls[0])
     publisher.write(tree)
-    middle = publisher.files[publisher.target("manifest.json")]
+    middle = publisher.manifest()
     path = tree / f"manifests/{_previous(middle)}.json"
     assert path.relative_to(tree).as_posix() in between.values()
     data = path.read_bytes()
@@ -301,7 +293,7 @@ async def test_the_evidence_is_checked_again_offline(publisher: Publisher, endpo
     (link,) = [one for one in endpoint.signed.iterdir() if not one.name.startswith(".")]
     proof = link / PROOF
     good = proof.read_bytes()
-    assert hashlib.sha256(good).hexdigest() in publisher.target(PROOF)
+    assert good == publisher.proof()
     for bad in (None, good[:-2], good.replace(b"index 0", b"index 1")):
         proof.unlink()
         if bad is not None:
@@ -337,7 +329,7 @@ async def test_going_to_another_log_and_back_does_not_make_a_log_forget_its_stor
 
     publisher.log = None
     publisher.publish(3, THIRD)
-    manifest = publisher.files[publisher.target("manifest.json")]
+    manifest = publisher.manifest()
     for entries in ([manifest], [b"special", manifest], [b"special", b"more", b"and more", manifest]):
         fork = MemoryLog()
         fork.append(*entries)
@@ -352,7 +344,7 @@ async def test_going_to_another_log_and_back_does_not_make_a_log_forget_its_stor
         publisher.log = None
         if number > 3:
             publisher.publish(number, RELEASES[number % 3])
-        manifest = publisher.files[publisher.target("manifest.json")]
+        manifest = publisher.manifest()
         proof = log.proof(log.append(manifest), at=publisher.now)
         publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
         resign(publisher, proof)
@@ -375,7 +367,7 @@ async def test_pinning_another_root_forgets_no_story(publisher: Publisher, endpo
     fork = MemoryLog()
     publisher.log = None
     publisher.publish(2, SECOND)
-    fork.append(b"special", publisher.files[publisher.target("manifest.json")])
+    fork.append(b"special", publisher.manifest())
     publisher.files.update({f"log/{path}": data for path, data in fork.files.items()})
     resign(publisher, fork.proof(1, at=publisher.now))
     await refused(publisher, endpoint, "two different stories")
@@ -438,7 +430,7 @@ async def test_a_fork_is_told_also_when_the_disk_has_no_room_for_the_proof(
     publisher.log = None
     publisher.publish(2, SECOND)
     fork = MemoryLog()
-    fork.append(publisher.files[publisher.target("manifest.json")])
+    fork.append(publisher.manifest())
     resign(publisher, fork.proof(0, at=publisher.now))
     write = Folder.write
 
@@ -494,7 +486,7 @@ async def test_a_statement_about_anything_else_is_refused(publisher: Publisher, 
     """Logged and cosigned like any other, and signed by the region: but it speaks of another product, channel, number, bundle."""
     publisher.publish(2, SECOND)
     log = log_of(publisher)
-    good = publisher.files[publisher.target("manifest.json")]
+    good = publisher.manifest()
     bundle = publisher.releases["us"][2].digest.encode()
     other = [
         good.replace(b'"product":"coldchain"', b'"product":"coldstore"'),
@@ -522,7 +514,7 @@ async def test_another_file_than_the_logged_one_is_refused_though_it_would_give_
     """Whoever holds a region's threshold could hand one endpoint a file that is made for its decoder."""
     fresh = publisher.client(tmp_path / "fresh", str(tmp_path / "tree"))
     log, document = log_of(publisher), publisher.repository.documents["us"]
-    manifest = publisher.files[publisher.target("manifest.json")]
+    manifest = publisher.manifest()
     info = document["targets"]["us/stable/full.ccd"]
     named = (
         b'"full":{"bytes":%d,"sha256":"%s"},' % (info["length"], info["hashes"]["sha256"].encode()),
@@ -548,8 +540,8 @@ async def test_a_tree_of_a_size_beyond_belief_costs_a_few_requests(
 ) -> None:
     """Log and witnesses lie together; the proof is good, since whoever makes up 62 hashes can make up their root."""
     publisher.publish(2, SECOND)
-    log, manifest = log_of(publisher), publisher.files[publisher.target("manifest.json")]
-    honest = publisher.files[publisher.target(PROOF)]
+    log, manifest = log_of(publisher), publisher.manifest()
+    honest = publisher.proof()
     path = [hashlib.sha256(bytes([n])).digest() for n in range(63)]
     for size in (2**63 - 1, 2**62, 2**40 + 1, 1000):
         index, root, hashes = 0, leaf_hash(manifest), path[: (size - 1).bit_length()]
@@ -650,8 +642,8 @@ async def test_a_proof_under_an_older_checkpoint_is_good_if_the_newer_one_contin
     publisher: Publisher, endpoint: ClientDirectory
 ) -> None:
     publisher.publish(2, SECOND)
-    log, manifest = log_of(publisher), publisher.files[publisher.target("manifest.json")]
-    older = publisher.files[publisher.target(PROOF)]
+    log, manifest = log_of(publisher), publisher.manifest()
+    older = publisher.proof()
     assert await update(publisher, endpoint) == 2
     log.append(b"of another product")
     publisher.files.update({f"log/{path}": data for path, data in log.files.items()})
@@ -691,7 +683,7 @@ async def test_a_log_that_changes_its_key_keeps_its_story(publisher: Publisher, 
     set_policy(endpoint, log.policy.replace("witness w0", f"log {new.public.vkey}\nwitness w0"))
     publisher.log = None
     publisher.publish(2, SECOND)
-    manifest = publisher.files[publisher.target("manifest.json")]
+    manifest = publisher.manifest()
     for entries in ([manifest], [b"special", manifest], [b"special", b"more", manifest]):
         fork = MemoryLog()
         fork.key = new

@@ -40,7 +40,7 @@ def publisher(tmp_path: Path) -> Publisher:
 
 
 def manifest_of(publisher: Publisher) -> Manifest:
-    return parse_manifest(publisher.files[publisher.target("manifest.json")])
+    return parse_manifest(publisher.manifest())
 
 
 def attestation(manifest: Manifest, number: int, *regions: str) -> bytes:
@@ -239,7 +239,7 @@ async def test_the_root_can_ask_for_them_too(tmp_path: Path) -> None:
 
 async def test_a_manifest_is_the_one_that_the_role_signs(publisher: Publisher) -> None:
     """The attestation's place is by the manifest's digest as published, so one place has one meaning."""
-    data = publisher.files[publisher.target("manifest.json")]
+    data = publisher.manifest()
     assert manifest_of(publisher).digest == hashlib.sha256(data).hexdigest()
 
 

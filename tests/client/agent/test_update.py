@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from coldchain.bundle.description import BundleDescription
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
@@ -34,10 +35,11 @@ from coldchain.errors import (
     TransportError,
     VerificationError,
 )
-from coldchain.install import trusted, versions
+from coldchain.install import versions
 from coldchain.install.audit import audit
 from coldchain.install.directory import ClientDirectory
 from coldchain.limits import LIMITS
+from coldchain.verify import EVIDENCE
 from coldchain_server.web.origin import running
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, Publisher, installed, metered, run, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
@@ -149,7 +151,7 @@ async def test_the_full_workflow_asks_in_the_order_of_the_specification(world: W
     async with serving(edge) as url:
         done = await run(fresh, url)
     names = world.names
-    order = ["timestamp", "snapshot", "targets", "us", "rollout", "manifest", "full"]
+    order = ["timestamp", "snapshot", "targets", "us", "rollout", "evidence", "full"]
     assert edge.paths == ["metadata/2.root.json", *(names[name] for name in order)]
     assert (done.requests, done.why) == (8, "no timestamp is stored")
     assert done.bytes_down == sum(len(world.two[names[name]]) for name in order)
@@ -715,10 +717,9 @@ async def test_a_manifest_about_something_else(tmp_path: Path, publisher: Publis
     async with publisher.origin() as url:
         directory = publisher.client(tmp_path / "endpoint", url)
         await run(directory)
-        other = publisher.files[publisher.target("manifest.json")]
+        other = publisher.manifest()
         publisher.publish(2, SECOND)
-        document = publisher.repository.documents["us"]
-        good = publisher.files[publisher.target("manifest.json")]
+        good = publisher.manifest()
         bundle = bundle_of(publisher, 2).digest.encode()
         for manifest, error in (
             (other, EvidenceError),
@@ -726,12 +727,7 @@ async def test_a_manifest_about_something_else(tmp_path: Path, publisher: Publis
             (good[:-1], EvidenceError),
             (good.replace(b"manifest-1", b"manifest-2"), NewerFormatError),
         ):
-            document["targets"]["us/stable/manifest.json"] = {
-                "length": len(manifest),
-                "hashes": {"sha256": digest(manifest)},
-            }
-            document["coldchain"]["channels"]["stable"]["manifest"] = digest(manifest)
-            publisher.files[publisher.path(manifest, "manifest.json")] = manifest
+            publisher.name_evidence(manifest, None)
             publisher.repository.publish("us")
             found = await refused(directory)
             assert type(found) is error, manifest[:60]
@@ -743,9 +739,9 @@ async def test_a_bundle_that_is_named_otherwise(tmp_path: Path, publisher: Publi
     publisher.publish(2, SECOND)
     other = publisher.releases["jp"][2]
     full = publisher.encode(None, other)
-    manifest = publisher.files[publisher.target("manifest.json")]
+    manifest = publisher.manifest()
     manifest = manifest.replace(bundle_of(publisher, 2).digest.encode(), other.digest.encode())
-    publisher.sign("us", other, {"full.ccd": full, "manifest.json": manifest})
+    publisher.sign("us", other, {"full.ccd": full, EVIDENCE: encode_evidence(manifest, None)})
     publisher.repository.publish("us")
     async with publisher.origin() as url:
         directory = publisher.client(tmp_path / "endpoint", url)
@@ -842,4 +838,3 @@ def test_every_cause_has_its_own_exit_code() -> None:
     codes = [one.exit_code for one in causes]
     assert len({*codes, 12}) == len(causes) + 1
     assert {one.exit_code for one in refusals} == {12}
-    assert trusted.MANIFEST == "manifest.json"

@@ -11,8 +11,8 @@ from coldchain.errors import ColdchainError
 from tests.client.agent.publisher import FIRST, SECOND, Edge, run, serving
 from tests.client.agent.world import World, contents, left_over
 
-UPDATE = ["timestamp", "snapshot", "us", "rollout", "manifest", "delta"]
-FROM_NOTHING = ["timestamp", "snapshot", "targets", "us", "rollout", "manifest", "full"]
+UPDATE = ["timestamp", "snapshot", "us", "rollout", "evidence", "delta"]
+FROM_NOTHING = ["timestamp", "snapshot", "targets", "us", "rollout", "evidence", "full"]
 CASES = [("first", name) for name in UPDATE] + [("fresh", name) for name in FROM_NOTHING]
 
 

@@ -45,7 +45,7 @@ def make_world(path: Path) -> World:
     names = {
         "timestamp": "metadata/timestamp.json",
         **{role: publisher.repository.name(role) for role in ("snapshot", "targets", "us", "rollout")},
-        "manifest": publisher.target("manifest.json"),
+        "evidence": publisher.target("evidence.zst"),
         "delta": publisher.target("from-1.ccd"),
         "full": publisher.target("full.ccd"),
     }

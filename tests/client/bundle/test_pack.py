@@ -31,13 +31,12 @@ PARTS = [
     ("metadata/1.targets.json", b"targets"),
     ("metadata/42.us.json", b"region role"),
     ("metadata/9.rollout.json", b"rollout"),
-    (f"targets/us/stable/{SHA}.manifest.json", b"manifest"),
-    (f"targets/us/stable/{SHA}.manifest.tlog-proof", b""),
+    (f"targets/us/stable/{SHA}.evidence.zst", b"evidence"),
     ("log/tile/0/001.p/3", bytes(range(96))),
     ("log/tile/1/000.p/1", bytes(32)),
     (f"manifests/{SHA}.json", b"manifest 41"),
 ]
-OPTIONAL = ("root.json", "tlog-proof", "log/tile", "manifests/")
+OPTIONAL = ("root.json", "log/tile", "manifests/")
 
 
 def read(data: bytes, limits: Limits = LIMITS) -> Pack:
@@ -127,8 +126,8 @@ def test_every_part_has_one_place_and_comes_once() -> None:
         ("metadata/3.root.json", "metadata/4.root.json"),
         ("metadata/42.us.json", "metadata/42.jp.json"),
         ("metadata/42.us.json", "metadata/042.us.json"),
-        (f"targets/us/stable/{SHA}.manifest.json", f"targets/jp/stable/{SHA}.manifest.json"),
-        (f"targets/us/stable/{SHA}.manifest.tlog-proof", f"targets/us/early/{SHA}.manifest.tlog-proof"),
+        (f"targets/us/stable/{SHA}.evidence.zst", f"targets/jp/stable/{SHA}.evidence.zst"),
+        (f"targets/us/stable/{SHA}.evidence.zst", f"targets/us/early/{SHA}.evidence.zst"),
         ("log/tile/0/001.p/3", "log/tile/entries/001.p/3"),
         ("log/tile/0/001.p/3", "log/checkpoint"),
         ("log/tile/1/000.p/1", "log/tile/0/001.p/2"),

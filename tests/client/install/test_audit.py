@@ -97,7 +97,7 @@ def test_every_file_that_is_changed_cut_or_missing_is_named(endpoint: Endpoint) 
 
 def test_every_changed_byte_of_the_evidence_is_found(endpoint: Endpoint) -> None:
     folder = (endpoint.directory.signed / endpoint.version.name).resolve()
-    first = {"targets.json": "targets", "us.json": "region us", "manifest.json": "manifest"}
+    first = {"targets.json": "targets", "us.json": "region us", "manifest.json": "manifest", "evidence.zst": "evidence"}
     for name, check in first.items():
         data = (folder / name).read_bytes()
         for at in range(0, len(data), max(1, len(data) // 25)):

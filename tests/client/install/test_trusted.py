@@ -124,12 +124,12 @@ def evidence_of(endpoint: Endpoint) -> dict[str, bytes]:
 
 
 def test_evidence_leads_from_the_pinned_root_to_the_release(endpoint: Endpoint) -> None:
-    assert sorted(evidence_of(endpoint)) == ["applied.json", "manifest.json", "targets.json", "us.json"]
+    assert sorted(evidence_of(endpoint)) == ["applied.json", "evidence.zst", "manifest.json", "targets.json", "us.json"]
     rotate_root(endpoint, "first")
     rotate_root(endpoint, "second")
     assert endpoint.update().action == "current"
     found = evidence_of(endpoint)
-    roles = ["manifest.json", "targets.json", "us.json"]
+    roles = ["evidence.zst", "manifest.json", "targets.json", "us.json"]
     assert sorted(found) == ["2.root.json", "3.root.json", "applied.json", *roles]
     roots = trusted.later_roots(found, 1)
     assert roots == [found["2.root.json"], found["3.root.json"]]
@@ -211,12 +211,19 @@ def test_the_statement_is_taken_from_the_evidence_when_it_is_the_signed_one(endp
     directory, name, good = endpoint.directory, endpoint.version.name, evidence_of(endpoint)
     role = trusted.recall(trusted.stored(directory, directory.config()), directory.config()).role("us")
     release = region_release(role, "us", "stable")
-    assert trusted.statement_of(directory, name, release) == {"manifest.json": good["manifest.json"]}
-    other = replace(release, manifest=replace(release.manifest, sha256="ab" * 32))
-    assert trusted.statement_of(directory, name, other) is None
+    statement = {one: good[one] for one in ("evidence.zst", "manifest.json")}
+    assert trusted.statement_of(directory, name, release) == statement
+    for bad in (
+        replace(release, evidence=replace(release.evidence, sha256="ab" * 32)),
+        replace(release, evidence=replace(release.evidence, length=release.evidence.length + 1)),
+    ):
+        assert trusted.statement_of(directory, name, bad) is None
     assert trusted.statement_of(directory, "1-0000000000000000", release) is None
-    proof = replace(release.manifest, path="us/stable/manifest.tlog-proof")
-    assert trusted.statement_of(directory, name, replace(release, proof=proof)) is None
+    for one in ("evidence.zst", "manifest.json", "manifest.tlog-proof"):
+        for data in (None, b"", good.get(one, b"x") + b"x"):
+            kept = {**good, one: data} if data is not None else {key: good[key] for key in good if key != one}
+            same = kept.get(one) == good.get(one)
+            assert trusted.is_as_signed(kept, release) is same, (one, data)
 
 
 @pytest.mark.parametrize("name", ["metadata", "metadata/roots", "signed"])

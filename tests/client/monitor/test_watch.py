@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
+from coldchain.bundle.evidence_file import read_evidence_file
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import DamagedError, LockedError, ThrottledError, UsageError
 from coldchain.monitor.directory import MonitorDirectory
@@ -282,10 +283,9 @@ async def test_a_logged_release_offered_without_evidence_or_as_another_file(worl
     assert "without a proof" in report.alerts[0].what
     file = world.folder / "other.ccd"
     file.write_bytes(b"CCD\x01other")
-    kept = next(world.public("targets/jp/stable").glob("*.manifest.tlog-proof")).read_bytes()
-    proofs = [one.read_bytes() for one in world.public("targets/jp/stable").glob("*.manifest.tlog-proof")]
-    assert kept in proofs
-    proof = next(one for one in proofs if b"\nindex 1\n" in one)
+    files = world.public("targets/jp/stable").glob("*.evidence.zst")
+    proofs = [read_evidence_file(one.read_bytes())[1] for one in files]
+    proof = next(one for one in proofs if one is not None and b"\nindex 1\n" in one)
     await world.offer("us", newest, full=file, proof=proof)
     report = await world.run(acknowledge=True)
     assert kinds(report) == ["evidence"]
@@ -522,11 +522,12 @@ async def test_metadata_that_a_client_would_refuse(world: Watched) -> None:
 
 async def test_a_role_that_contradicts_itself_hides_no_other(world: Watched) -> None:
     await world.run()
-    await world.offer("us", await world.manifest(), named="0" * 64)
-    report = await world.run()
-    assert kinds(report) == ["metadata"]
-    assert "us" in report.alerts[0].what
-    assert set(report.offered) == {"jp", "kr"}
+    for named, kind, offered in (("no digest", "metadata", {"jp", "kr"}), ("0" * 64, "unlogged", {"us", "jp", "kr"})):
+        await world.offer("us", await world.manifest(), named=named)
+        report = await world.run(acknowledge=True)
+        assert kinds(report) == [kind]
+        assert "us" in report.alerts[0].what
+        assert set(report.offered) == offered
 
 
 # -- report and state ------------------------------------------------------------------------------------------------

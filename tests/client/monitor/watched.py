@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.monitor.directory import MonitorDirectory
 from coldchain.monitor.report import Report
@@ -23,7 +24,7 @@ from coldchain.monitor.settings import WatchSettings
 from coldchain.monitor.watch import watch
 from coldchain.tlog.checkpoint import parse_checkpoint
 from coldchain.tlog.policy import Policy
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE
 from coldchain_server.founding import Founding, found
 from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
@@ -226,7 +227,7 @@ class Watched:
         assert file is not None
         prefix = f"{region}/{manifest.channel}"
         data = manifest.encode()
-        files = {"manifest.json": data, **({PROOF: proof} if proof is not None else {})}
+        files = {EVIDENCE: encode_evidence(data, proof)}
         targets = {f"{prefix}/full.ccd": measure(full) if full else (file.bytes, file.sha256)}
         if full is not None:
             await put_measured(self.home, f"targets/{prefix}/{measure(full)[1]}.full.ccd", full, measure(full)[1])

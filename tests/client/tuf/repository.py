@@ -169,7 +169,8 @@ class Repository:
             }
             for name in names
         }
-        document["targets"][f"{region}/{channel}/manifest.json"] = {"length": 50, "hashes": {"sha256": manifest}}
+        evidence = digest(f"evidence {release}".encode())
+        document["targets"][f"{region}/{channel}/evidence.zst"] = {"length": 50, "hashes": {"sha256": evidence}}
 
     def set_rollout(self, release: int, share: int, *, held: bool = False) -> None:
         self.documents["rollout"]["coldchain"] = {

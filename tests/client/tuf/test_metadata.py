@@ -43,7 +43,7 @@ def test_what_is_read_of_each_kind() -> None:
     )
     us = parse_metadata(repository.files["metadata/1.us.json"], "targets", name="us")
     assert us.name == "us"
-    assert us.targets["us/stable/manifest.json"] == FileInfo(0, 50, {"sha256": digest(b"manifest 42")})
+    assert us.targets["us/stable/evidence.zst"] == FileInfo(0, 50, {"sha256": digest(b"evidence 42")})
     assert us.delegation is None
     assert parse_metadata(sign(repository.documents["rollout"], []), "targets").signatures == {}
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from coldchain import canonical
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import ApprovalError, ColdchainError, StateError
 from coldchain_server.catalogue.interface import Feed
@@ -25,6 +26,7 @@ from tests.server import origins
 FILES = (
     "manifest.json",
     "manifest.tlog-proof",
+    "evidence.zst",
     "roles/us.json",
     "roles/jp.json",
     "targets/us/full.ccd",
@@ -258,9 +260,11 @@ async def test_a_manifest_that_does_not_follow_from_the_feeds_is_found(
         if region in parsed.regions:
             said = parsed.regions[region].facts
             facts.update(bundle=said.bundle, bytes=said.bytes, records=said.records)
-        document["signed"]["targets"][f"{region}/stable/manifest.json"] = {
-            "length": len(data),
-            "hashes": {"sha256": parsed.digest},
+        file = encode_evidence(data, draft.read(draft.directory / "manifest.tlog-proof"))
+        draft.write(draft.directory / "evidence.zst", file)
+        document["signed"]["targets"][f"{region}/stable/evidence.zst"] = {
+            "length": len(file),
+            "hashes": {"sha256": hashlib.sha256(file).hexdigest()},
         }
         role = decode(canonical.encode({"signatures": [], "signed": document["signed"]}), "role")
         sign(role, [origins.keyring(home).signer("assembler")])

@@ -11,10 +11,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.agent.update import Outcome, Settings, update
+from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ApprovalError, EvidenceError, KeyringError, StateError, UsageError
 from coldchain.evidence import check_chain
@@ -25,7 +27,7 @@ from coldchain.tlog.checkpoint import Checkpoint, check_extends, parse_checkpoin
 from coldchain.tlog.note import parse_note
 from coldchain.tlog.proof import parse_proof
 from coldchain.tlog.tiles import ENTRIES, Tile, parse_bundle
-from coldchain.verify import PROOF
+from coldchain.verify import EVIDENCE, MANIFEST, PROOF
 from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.deltas import pack
 from coldchain_server.deltas.changes import BundleChange
@@ -191,9 +193,7 @@ async def test_the_full_facts_are_the_published_file(home: Home) -> None:
         full = read.manifest.regions[region].full
         assert full is not None
         assert (full.bytes, full.sha256) == (read.release.full.length, read.release.full.sha256)
-        assert read.release.proof is not None
-        proof = (home.public / read.release.proof.url_path).read_bytes()
-        assert parse_proof(proof).index == 1
+        assert parse_proof(origins.proof(home, region)).index == 1
 
 
 # -- no quorum --------------------------------------------------------------------------------------------------------
@@ -391,12 +391,13 @@ async def test_two_channels_share_one_log(home: Home, memory: Path, witnesses: T
 
 
 async def dishonest_roles(home: Home, number: int) -> None:
-    """The assembler signs roles that name whatever lies in the draft as the proof."""
+    """The assembler signs roles that name evidence with whatever lies in the draft as the proof."""
     draft = Draft(home.draft("stable", number))
-    data = (draft.directory / PROOF).read_bytes()
+    data = encode_evidence(draft.read(draft.directory / MANIFEST), draft.read(draft.directory / PROOF))
+    draft.write(draft.directory / EVIDENCE, data)
     for region in ("us", "jp"):
         role = decode(draft.role(region), region)
-        target = role.signed.targets[f"{region}/stable/{PROOF}"]
+        target = role.signed.targets[f"{region}/stable/{EVIDENCE}"]
         target.length, target.hashes["sha256"] = len(data), hashlib.sha256(data).hexdigest()
         role.signatures.clear()
         sign(role, [origins.keyring(home).signer("assembler")])
@@ -411,9 +412,7 @@ async def test_approvers_refuse_every_bad_proof(home: Home, witnesses: Team, res
     good = file.read_bytes()
     proof = parse_proof(good)
     note = proof.checkpoint
-    published = origins.read(home, "us").release.proof
-    assert published is not None
-    first = (home.public / published.url_path).read_bytes()
+    first = origins.proof(home, "us")
     text_end = good.rindex(b"\n\n")
     bads = {
         "another manifest's": first,
@@ -442,6 +441,36 @@ async def test_approvers_refuse_every_bad_proof(home: Home, witnesses: Team, res
     file.write_bytes(good)
     if resigned:
         await dishonest_roles(home, 2)
+    assert await origins.approve_release(home, 2) == ("approver-1", True)
+
+
+async def test_approvers_refuse_an_evidence_file_of_something_else(home: Home) -> None:
+    """Manifest and proof in the draft are good, and customers would be given others."""
+    await origins.build_release(home, origins.SECOND)
+    draft = Draft(home.draft("stable", 2))
+    manifest, proof = draft.read(draft.directory / MANIFEST), draft.read(draft.directory / PROOF)
+    good = draft.read(draft.directory / EVIDENCE)
+    newer = zstandard.ZstdCompressor().compress(b"coldchain-evidence-2\n" + manifest + b"\n" + proof)
+    for bad in (
+        encode_evidence(manifest, None),
+        encode_evidence(manifest, origins.proof(home, "us")),
+        encode_evidence(manifest[:-1], proof),
+        good[:-1],
+        newer,
+        b"",
+        good,
+    ):
+        draft.write(draft.directory / EVIDENCE, bad)
+        for region in ("us", "jp"):
+            role = decode(draft.role(region), region)
+            target = role.signed.targets[f"{region}/stable/{EVIDENCE}"]
+            target.length, target.hashes["sha256"] = len(bad), hashlib.sha256(bad).hexdigest()
+            role.signatures.clear()
+            sign(role, [origins.keyring(home).signer("assembler")])
+            draft.put_role(region, role)
+        if bad != good:
+            with pytest.raises(ApprovalError, match="evidence"):
+                await origins.approve_release(home, 2)
     assert await origins.approve_release(home, 2) == ("approver-1", True)
 
 

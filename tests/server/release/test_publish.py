@@ -62,6 +62,7 @@ async def test_published_files_never_change(published_home: Home) -> None:
 
 FILES = (
     "manifest.json",
+    "evidence.zst",
     "targets/us/full.ccd",
     "targets/us/from-1.ccd",
     "targets/jp/full.ccd",
@@ -185,7 +186,7 @@ async def test_an_update_in_progress_finds_its_files(published_home: Home) -> No
             assert await origins.release(home, contents[number]) == number
         trusted = await check_as_client(home.storage, {}, ["us"], NOW)
         found = region_release(trusted.role("us"), "us", "stable")
-        asked[number] = [one.url_path for one in (found.manifest, found.full, *found.deltas.values())]
+        asked[number] = [one.url_path for one in (found.evidence, found.full, *found.deltas.values())]
         there = targets(home)
         for old, paths in asked.items():
             if old >= number - 2:

@@ -22,7 +22,7 @@ KNOWN = [
     ("/metadata/us.json", ASK_FIRST, JSON, None),
     (f"/targets/us/stable/{HASH}.full.ccd", FOREVER, OCTETS, HASH),
     (f"/targets/us/stable/{HASH}.from-41.ccd", FOREVER, OCTETS, HASH),
-    (f"/targets/us/stable/{HASH}.manifest.json", FOREVER, OCTETS, HASH),
+    (f"/targets/us/stable/{HASH}.evidence.zst", FOREVER, OCTETS, HASH),
     (f"/targets/us/stable/{HASH[:-1]}.full.ccd", ASK_FIRST, OCTETS, None),
     (f"/targets/us/stable/{HASH.upper()}.full.ccd", ASK_FIRST, OCTETS, None),
     (f"/targets/us/stable/{HASH}0", ASK_FIRST, OCTETS, None),
