@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.commands import packs
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
-from coldchain.commands.view import Checks, Facts, Verdict, facts, view
+from coldchain.commands.view import Checks, Facts, Lines, Verdict, facts, view
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
@@ -181,15 +182,20 @@ def _update(options: argparse.Namespace) -> Found:
         if done.fallback:
             text += f"\n  the delta was given up for the full bundle: {done.fallback}"
         text += f"\n  engines load {Path(options.directory) / 'current'}"
-    return done.as_json(), text, None
+    head, *rest = text.split("\n")
+    return done.as_json(), view(Verdict(head), Lines(tuple(rest)) if rest else None), None
 
 
 def show_progress(there: int, length: int) -> None:
-    """A bar on a terminal, gone when it is full."""
-    width = 30
+    """A bar on a terminal, no wider than it, and gone when it is full."""
+    words = f" {there:,} of {length:,} bytes"
+    width = min(
+        30, shutil.get_terminal_size().columns - len(words) - 3
+    )  # the last column stays free: some terminals wrap there
     full = width * there // max(length, 1)
+    bar = f"[{'#' * full}{'.' * (width - full)}]{words}" if width > 0 else f"{100 * there // max(length, 1)} %"
     end = "\r\x1b[K" if there >= length else ""
-    sys.stderr.write(f"\r[{'#' * full}{'.' * (width - full)}] {there:,} of {length:,} bytes{end}")
+    sys.stderr.write(f"\r{bar}{end}")
     sys.stderr.flush()
 
 

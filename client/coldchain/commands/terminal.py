@@ -26,6 +26,7 @@ _STYLES: dict[Mood, str] = {
     "strong": "bold",
 }
 _LABEL = "cyan"
+NARROW = 60
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -87,7 +88,11 @@ def _block(block: Lines | Facts | Checks | Grid | Verdict, console: Console) -> 
         return Text(shown(block.text), style=f"bold {_STYLES[block.mood]}", overflow="fold")
     if isinstance(block, Facts):
         return _facts(block)
-    return _checks(block, console.width) if isinstance(block, Checks) else _grid(block)
+    if isinstance(block, Checks):
+        return _checks(block, console.width)
+    if console.width < NARROW:  # a table would be all edges
+        return Text(shown("\n".join(block.lines)), overflow="fold")
+    return _grid(block)
 
 
 def _facts(block: Facts) -> RenderableType:
@@ -107,7 +112,7 @@ def _checks(block: Checks, width: int) -> RenderableType:
     from rich.text import Text
 
     # on a narrow terminal the name stands before the detail, for there is no room for two columns
-    narrow = width < 60
+    narrow = width < NARROW
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     if not narrow:
@@ -141,6 +146,7 @@ def _grid(block: Grid) -> RenderableType:
             overflow="fold",
             no_wrap=column.right,
         )
-    for row in block.rows:
-        table.add_row(*[Text(shown(cell)) for cell in row])
+    for number, row in enumerate(block.rows, 1):
+        last = number == len(block.rows) - 1 and block.total
+        table.add_row(*[Text(shown(cell)) for cell in row], end_section=last)
     return table

@@ -88,11 +88,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table for a terminal; ``lines`` say the same in a pipe."""
+    """A table for a terminal; ``lines`` say the same in a pipe. The last row of one with a ``total`` sums it up."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[str, ...]
+    total: bool = False
 
     def plain(self) -> list[str]:
         """Its lines in a pipe."""
