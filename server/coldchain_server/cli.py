@@ -19,7 +19,17 @@ from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
 from coldchain_server.commands.attestations import release_attest, release_provenance
 from coldchain_server.commands.feeds import feed
 from coldchain_server.commands.keys import keys
-from coldchain_server.commands.options import JSON, example, json_option, keyring_of, out, passphrase, run, shown
+from coldchain_server.commands.options import (
+    JSON,
+    example,
+    json_option,
+    keyring_of,
+    listening_options,
+    out,
+    passphrase,
+    run,
+    shown,
+)
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.rollouts import rollout
 from coldchain_server.commands.witness import witness
@@ -129,20 +139,7 @@ def init(
 
 @main.command(epilog=example("coldchain-server serve origin --port 8080"))
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="TCP port; 0 takes a free one."
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="PEM certificate chain: serve HTTPS.",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Its private key, if in a file of its own.",
-)
+@listening_options(8080)
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics on this port of the loopback address."
 )

@@ -102,10 +102,10 @@ async def log_built(home: Home, number: int, channel: str = "stable", now: datet
 
 
 async def approve_release(
-    home: Home, number: int, channel: str = "stable", key: str = "", now: datetime = NOW
+    home: Home, number: int, channel: str = "stable", key: str = "", now: datetime = NOW, cache: Path | None = None
 ) -> tuple[str, bool]:
     async with home.catalogue() as catalogue:
-        return await approve(home, catalogue, keyring(home), channel, number, now=now, key=key)
+        return await approve(home, catalogue, keyring(home), channel, number, now=now, key=key, cache=cache)
 
 
 async def publish_release(

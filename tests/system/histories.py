@@ -73,6 +73,7 @@ class Replay:
     ) -> None:
         self.directory, self.home, self.catalogue, self.keyring, self.parts = directory, home, catalogue, keyring, parts
         self.endpoint = ClientDirectory(directory / "endpoint")
+        self.checked = directory / "approver"
         self._laid: dict[str, Files] = {part.name: {} for part in parts}
 
     def lay(self, part: Part, files: Files) -> Path:
@@ -99,7 +100,9 @@ class Replay:
         built = await build(self.home, self.catalogue, channel="stable", now=now_utc(), pull_feeds=False)
         asked = HttpWitnesses()
         await log_release(self.home, self.catalogue, self.keyring, asked, "stable", built.number, now=now_utc())
-        signed, complete = await approve(self.home, self.catalogue, self.keyring, "stable", built.number, now=now_utc())
+        signed, complete = await approve(
+            self.home, self.catalogue, self.keyring, "stable", built.number, now=now_utc(), cache=self.checked
+        )
         assert signed
         assert complete
         await publish(self.home, self.catalogue, self.keyring, "stable", built.number, now=now_utc())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from coldchain.bundle.description import BundleDescription
@@ -49,7 +50,11 @@ def regions_of(manifest: Manifest) -> Regions:
 
 
 def assemble_again(
-    manifest: Manifest, regions: Regions, content: ContentStore, names: Collection[str] | None = None
+    manifest: Manifest,
+    regions: Regions,
+    content: ContentStore,
+    names: Collection[str] | None = None,
+    cache: Path | None = None,
 ) -> Again:
     """The release's bundles, from the snapshots in ``content``; every line is checked anew.
 
@@ -58,6 +63,7 @@ def assemble_again(
         regions: with their policies.
         content: holds the snapshots and their files; takes the sections.
         names: the regions to assemble besides the global bundle; None for all.
+        cache: what the caller found in earlier checks of the same files; nobody else's word may stand in it.
 
     Raises:
         LintError: a snapshot is refused by this program's rules, or nothing can be assembled from it.
@@ -69,7 +75,7 @@ def assemble_again(
     for feed in manifest.feeds:
         snapshot = parse_snapshot(content.get(feed.snapshot))
         skip_bad = bool(feed.skipped)
-        report = lint_snapshot(snapshot, content, skip_bad=skip_bad)  # anew: an earlier result is hearsay
+        report = lint_snapshot(snapshot, content, skip_bad=skip_bad, cache=cache)  # anew: the assembler's is hearsay
         report.require(skip_bad=skip_bad)
         sections += report.sections
         feeds.append(feed_facts(snapshot, report))

@@ -50,6 +50,33 @@ json_option = click.option(
     help="Print one JSON object instead of text.",
 )
 number_argument = click.argument("number", type=click.IntRange(1, 2**53 - 1))  # what signed JSON can hold
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def listening_options(port: int) -> Callable[[_F], _F]:
+    """Where a server listens, and by which certificate: ``host``, ``port`` (with its default), ``tls_cert`` and ``tls_key``."""
+    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+    options = (
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="TCP port; 0 takes a free one.",
+        ),
+        click.option("--tls-cert", type=file, help="PEM certificate chain: serve HTTPS."),
+        click.option("--tls-key", type=file, help="Its private key, if in a file of its own."),
+    )
+
+    def add(command: _F) -> _F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 channel_option = click.option("--channel", default="stable", show_default=True, help="The channel.")
 
 

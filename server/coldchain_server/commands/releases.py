@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coldchain.errors import ColdchainError, StateError
+from coldchain.errors import ColdchainError, StateError, UsageError
 from coldchain_server.catalogue.interface import Release
 from coldchain_server.commands.options import (
     channel_option,
@@ -134,16 +134,26 @@ def release_log(number: int, channel: str, directory: Path, as_json: bool) -> No
 @number_argument
 @channel_option
 @click.option("--key", default="", help="The approver's key; by default one at hand that has not signed.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A directory of your own, which nobody else can write: files that you have checked before are not checked again.",
+)
 @home_option
 @json_option
-def release_approve(number: int, channel: str, key: str, directory: Path, as_json: bool) -> None:
+def release_approve(number: int, channel: str, key: str, cache: Path | None, directory: Path, as_json: bool) -> None:
     """Check a built release and add an approver's signature to every region's role."""
     home = Home(directory)
     home.require()
+    if cache is not None and cache.resolve().is_relative_to(home.directory.resolve()):
+        raise UsageError(
+            f"{cache} is inside the origin's directory, where the assembler writes", todo="give a directory of your own"
+        )
 
     async def work() -> tuple[str, bool]:
         async with home.catalogue() as catalogue:
-            return await approve_release(home, catalogue, keyring_of(home), channel, number, now=now_utc(), key=key)
+            keyring = keyring_of(home)
+            return await approve_release(home, catalogue, keyring, channel, number, now=now_utc(), key=key, cache=cache)
 
     signed, complete = run(work())
     state = "every region has its signatures" if complete else "more signatures are needed"

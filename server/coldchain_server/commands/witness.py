@@ -10,7 +10,7 @@ import click
 
 from coldchain.errors import MalformedError, StorageError, UsageError
 from coldchain.tlog.vkey import Kind, NoteKey, parse_vkey
-from coldchain_server.commands.options import example, json_option, out, passphrase
+from coldchain_server.commands.options import example, json_option, listening_options, out, passphrase
 from coldchain_server.signing.key_files import DEMO, MODERATE
 from coldchain_server.witness.home import Sign, WitnessHome, found_witness
 
@@ -47,20 +47,7 @@ def _log_keys(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
     help="A log's key to believe no longer; what was cosigned stays remembered.",
 )
 @click.option("--no-serve", is_flag=True, help="Make, add, print the vkey, and stop.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="TCP port; 0 takes a free one."
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="PEM certificate chain: serve HTTPS.",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Its private key, if in a file of its own.",
-)
+@listening_options(8081)
 @click.option("--demo-keys", is_flag=True, help="Stretch the passphrase cheaply: for demonstrations and tests only.")
 @json_option
 def witness(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Signer
@@ -61,7 +62,15 @@ from coldchain_server.signing.roles import (
 
 
 async def approve(
-    home: Home, catalogue: Catalogue, keyring: Keyring, channel: str, number: int, *, now: datetime, key: str = ""
+    home: Home,
+    catalogue: Catalogue,
+    keyring: Keyring,
+    channel: str,
+    number: int,
+    *,
+    now: datetime,
+    key: str = "",
+    cache: Path | None = None,
 ) -> tuple[str, bool]:
     """Checks a draft and adds one approver's signature to each of its region roles.
 
@@ -73,6 +82,7 @@ async def approve(
         number: of the release.
         now: the time.
         key: the key's name; empty takes one at hand that has not signed yet.
+        cache: the approver's own results of earlier checks, which only the approver can write; None checks every file.
 
     Returns:
         The name of the key that signed, and whether the threshold is reached everywhere.
@@ -98,7 +108,7 @@ async def approve(
         await _check_published(home, state, now)
         manifest = draft.manifest(release)
         check_log(draft, state, now)
-        _check_manifest(home, manifest, release)
+        _check_manifest(home, manifest, release, cache)
         sources = await _sources(catalogue, channel, number)
         roles = {}
         for region in manifest.regions:
@@ -127,7 +137,7 @@ async def _check_published(home: Home, state: RoleState, now: datetime) -> None:
     await check_as_client(home.storage, {}, in_time(state, (), moment), moment)
 
 
-def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
+def _check_manifest(home: Home, manifest: Manifest, release: Release, cache: Path | None) -> None:
     """Assembles everything again from the snapshots that the manifest names."""
     regions, product = home.regions(), home.settings().product
     if (manifest.product, manifest.channel, manifest.release) != (product, release.channel, release.number):
@@ -135,7 +145,7 @@ def _check_manifest(home: Home, manifest: Manifest, release: Release) -> None:
     if set(manifest.regions) != set(regions.regions):
         raise _refuse("the manifest's regions are not those of regions.toml")
     try:
-        again = assemble_again(manifest, regions, home.content)
+        again = assemble_again(manifest, regions, home.content, cache=cache)
     except (LintError, VerificationError) as error:
         raise _refuse(f"the feeds' snapshots cannot be assembled again: {error.what}") from error
     if again.feeds != manifest.feeds:

@@ -107,6 +107,15 @@ def home(policy: Path, memory: Path, witnesses: Services) -> Home:
     return home
 
 
+def test_an_approvers_cache_must_be_the_approvers_own(home: Home, memory: Path, witnesses: Services) -> None:
+    good("release", "build", home=home)
+    for inside in (home.directory, home.directory / "lint", home.directory / "x" / ".." / "lint"):
+        assert run("release", "approve", "1", "--cache", str(inside), home=home).exit_code == 2
+    own = memory / "approver"
+    assert told("release", "approve", "1", "--cache", str(own), home=home)["approved"]
+    assert any(own.iterdir())
+
+
 def test_init_says_whom_customers_ask(policy: Path, memory: Path) -> None:
     text = good("init", str(memory / "with"), "--demo-keys", "--policy", str(policy))
     assert "public log: coldchain-log+" in text

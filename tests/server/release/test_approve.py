@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from coldchain import canonical
 from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import parse_manifest
 from coldchain.errors import ApprovalError, ColdchainError, StateError
+from coldchain_server.assembly.again import assemble_again
 from coldchain_server.catalogue.interface import Feed
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
+from coldchain_server.feeds import lint
 from coldchain_server.feeds.pull import pull
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
@@ -45,12 +48,12 @@ def draft_of(home: Home) -> Draft:
     return Draft(home.draft("stable", 2))
 
 
-async def refused(home: Home, match: str | None = None) -> ColdchainError:
+async def refused(home: Home, match: str | None = None, cache: Path | None = None) -> ColdchainError:
     """The approver refuses, and no role has another signature than before."""
     draft = draft_of(home)
     before = {path: path.read_bytes() for path in draft.directory.rglob("*") if path.is_file()}
     with pytest.raises((ApprovalError, StateError), match=match) as caught:
-        await origins.approve_release(home, 2)
+        await origins.approve_release(home, 2, cache=cache)
     assert {path: path.read_bytes() for path in draft.directory.rglob("*") if path.is_file()} == before
     assert (await origins.states(home))[2] == "logged"
     assert caught.value.kept
@@ -242,12 +245,42 @@ MANIFEST_LIES: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
+def checked_before(home: Home) -> Path:
+    """What an approver remembers who has checked the draft's feeds before."""
+    cache = home.directory.parent / "approver"
+    manifest = parse_manifest((draft_of(home).directory / "manifest.json").read_bytes())
+    assemble_again(manifest, home.regions(), home.content, cache=cache)
+    assert any(cache.iterdir())
+    return cache
+
+
+async def test_what_an_approver_checked_before_is_not_checked_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, real, checked = checked_before(home), lint._check, []
+
+    def counted(*words: Any) -> Any:
+        checked.append(words)
+        return real(*words)
+
+    monkeypatch.setattr(lint, "_check", counted)
+    assert await origins.approve_release(home, 2, cache=cache) == ("approver-1", True)
+    assert checked == []
+    await origins.publish_release(home, 2)
+    built = await origins.build_release(home, origins.THIRD)
+    for used, least in ((cache, 1), (None, 2)):
+        checked.clear()
+        await origins.approve_release(home, built.number, key="approver-1", cache=used)
+        assert len(checked) >= least, "what changed since is checked, and without a cache all of it"
+
+
+@pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("lie", MANIFEST_LIES)
 async def test_a_manifest_that_does_not_follow_from_the_feeds_is_found(
-    home: Home, lie: str, monkeypatch: pytest.MonkeyPatch
+    home: Home, lie: str, warm: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even when catalogue, manifest and roles all say the same: everything is assembled again from the snapshots."""
-    draft = draft_of(home)
+    draft, cache = draft_of(home), checked_before(home) if warm else None
     manifest = json.loads((draft.directory / "manifest.json").read_bytes())
     MANIFEST_LIES[lie](manifest)
     data = canonical.encode(manifest)
@@ -272,7 +305,7 @@ async def test_a_manifest_that_does_not_follow_from_the_feeds_is_found(
     catalogue = await SqliteCatalogue.open(home.directory / "catalogue.sqlite")
     await catalogue._run("UPDATE releases SET manifest = ? WHERE number = 2", (parsed.digest,))
     await catalogue.close()
-    await refused(home)
+    await refused(home, cache=cache)
 
 
 @pytest.mark.parametrize("change", ["policy", "region added", "region gone"])
