@@ -26,6 +26,7 @@ NEXT = {
     21: "Wait as long as the server asked, then try again.",
     22: "Something between rewrites answers, or the server is not an origin. Try another `--url`.",
     30: "The old set runs on. Ask the publisher about this release.",
+    31: "Start the engine (or install it), then run `coldchain update DIR` again; `docs/engines.md` says how it is pointed at its set.",
     40: "`coldchain update DIR --repair` fetches the full bundle and installs it anew.",
     41: "`coldchain init` and `coldchain update` install a first set.",
     42: "Another process works on the directory; try again when it is done.",

@@ -21,6 +21,7 @@
     |   |-- ThrottledError               21  the server asked to come back later (429, 503)
     |   `-- ResponseError                22  the server answered something we refuse (status, length, encoding)
     |-- EngineError                      30  the engine refused the new set; the old one stays
+    |   `-- EngineDownError              31  an engine is not there or does not answer; what it had stays
     |-- DamagedError                     40  what is installed is not what was signed
     |-- NotInstalledError                41  the directory holds no verified set yet
     |-- LockedError                      42  another process works on the directory
@@ -212,6 +213,13 @@ class EngineError(ColdchainError):
 
     exit_code = 30
     word = "engine refused"
+
+
+class EngineDownError(EngineError):
+    """An engine is not there or does not answer, so that nothing could be tried or proved; what it had stays."""
+
+    exit_code = 31
+    word = "engine down"
 
 
 class DamagedError(ColdchainError):

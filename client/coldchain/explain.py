@@ -36,6 +36,7 @@ from coldchain.bundle.header import CANARIES
 from coldchain.bundle.manifest import Manifest, Policy, parse_manifest
 from coldchain.bundle.sections import blocks
 from coldchain.canonical import Object
+from coldchain.engines.settings import engine_settings
 from coldchain.errors import ColdchainError
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory
@@ -200,14 +201,11 @@ def explain(
 
 def _engines(directory: ClientDirectory, limits: Limits) -> dict[str, list[str]] | None:
     """The names of the engines that are set up here, by their kind; None when none is, and whatever reads ``current`` is unknown."""
-    given = read_customer_policy(directory, limits).tables.get("engine")
-    if not isinstance(given, list):
-        return None
+    settings = engine_settings(read_customer_policy(directory, limits).tables)
     out: dict[str, list[str]] = {}
-    for one in given:
-        if isinstance(one, dict) and isinstance(one.get("kind"), str):
-            out.setdefault(one["kind"], []).append(str(one.get("name", one["kind"])))
-    return out
+    for one in settings.engines:
+        out.setdefault(one.kind, []).append(one.name)
+    return out or None
 
 
 def _ignored(old: Content, name: str, limits: Limits) -> list[tuple[str, bytes]]:

@@ -24,7 +24,8 @@ from coldchain.install import trusted
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
-from coldchain.monitor.decoded import WorkDirectory, fetch_bundle
+from coldchain.monitor.decoded import fetch_bundle
+from coldchain.monitor.taken_apart import WorkDirectory
 from coldchain.verify import MANIFEST
 
 MOST: Final = 64

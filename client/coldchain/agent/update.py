@@ -11,30 +11,38 @@
     download    the delta from the installed release (or the full bundle), to their signed digests
     stage       decode into staging, every section and the bundle digest checked
     switch      one rename; evidence and previous version stand before it
+    engines     each configured engine tries the version, is switched to it, and proves that it runs
+                (:mod:`coldchain.engines.activation`)
 
 A delta that is as signed and still does not apply (the old files are damaged, or it was made wrongly) is remembered and not
 tried again: the full bundle is fetched in the same run. Bytes that are not as signed are refused; another source may have
-better ones. Whatever fails, what ran keeps running, and the error says so.
+better ones. Whatever fails, what ran keeps running, and the error says so. Engines are led to what is installed after a run that
+brought nothing new, or failed, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
+from coldchain.agent.current_metadata import CurrentMetadata
 from coldchain.agent.log_evidence import LogEvidence
 from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.sources import Sources
-from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
+from coldchain.agent.transport import Progress, Source, Traffic, open_sources
 from coldchain.bundle.description import BundleDescription
 from coldchain.canonical import JSON
+from coldchain.engines.activation import EngineOutcome
+from coldchain.engines.endpoint import EndpointEngines, first_error
+from coldchain.engines.settings import EngineSettings, engine_settings
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
@@ -44,21 +52,18 @@ from coldchain.errors import (
     NewerFormatError,
     OwnPolicyError,
     StaleError,
-    ThrottledError,
     TransportError,
     VerificationError,
 )
 from coldchain.evidence import Evidence, check_manifest, open_evidence
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.engine_memory import EngineMemory
 from coldchain.install.part import SUFFIX
 from coldchain.install.policy_file import read_customer_policy
-from coldchain.install.state import EntityTag
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.receipt import APPLIED, applied
-from coldchain.tuf.poll import full_refresh_reason
-from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import (
     BUCKETS,
@@ -72,6 +77,8 @@ from coldchain.verify import (
     rollout_state,
     verify_chain,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class Outcome:
         requests: requests sent.
         bytes_down: bytes of bodies received.
         good_until: when the metadata in force expires.
+        engines: how each configured engine stands.
     """
 
     action: str
@@ -101,6 +109,12 @@ class Outcome:
     requests: int
     bytes_down: int
     good_until: datetime
+    engines: tuple[EngineOutcome, ...] = ()
+
+    @property
+    def error(self) -> ColdchainError | None:
+        """Why an engine does not run ``release``; None when all do (or none is configured). Who asks for an update ends with it."""
+        return first_error(self.engines)
 
     def as_json(self) -> dict[str, JSON]:
         """The same for ``--json``."""
@@ -115,6 +129,7 @@ class Outcome:
             "requests": self.requests,
             "bytes_down": self.bytes_down,
             "good_until": f"{self.good_until:%Y-%m-%dT%H:%M:%SZ}",
+            "engines": [one.as_json() for one in self.engines],
         }
 
 
@@ -138,6 +153,7 @@ class Settings:
         now: the clock.
         draw: draws a bucket below its argument.
         progress: told how a download comes on.
+        engines: instead of those that the customer's ``policy.toml`` names; None for those.
         limits: bounds.
     """
 
@@ -147,11 +163,14 @@ class Settings:
     now: Callable[[], datetime] = utc_now
     draw: Callable[[int], int] = secrets.randbelow
     progress: Progress = silent
+    engines: EngineSettings | None = None
     limits: Limits = LIMITS
 
 
 async def update(directory: ClientDirectory, settings: Settings | None = None) -> Outcome:
-    """Brings the directory to the release that is meant for it now.
+    """Brings the directory to the release that is meant for it now, and its engines to the release in the directory.
+
+    An engine that does not come along is no exception here: the outcome's ``error`` says so.
 
     Raises:
         HeldError: a newer release exists and is not for this endpoint yet.
@@ -189,6 +208,10 @@ class _Update:
         self.why: str | None = None
         self.fallback: str | None = None
         self.kept = "what was installed stays in use"
+        named = settings.engines if settings.engines is not None else engine_settings(policy.tables)
+        self.stopped = threading.Event()
+        memories, remember, stopped = self.state.engines, self._remember_engines, self.stopped.is_set
+        self.engines = EndpointEngines(directory, config, named, memories, remember, settings.now, self.limits, stopped)
 
     async def run(self) -> Outcome:
         self.directory.complete()
@@ -197,11 +220,41 @@ class _Update:
         self.directory.sweep()
         self._clean_staging(lambda name: name.endswith(SUFFIX))
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
-        async with self._open() as opened:
-            self.sources = Sources(opened, self.directory, self.settings.progress)
-            outcome = await self._run()
+        await self._beside(lambda: self.engines.settle(forgive=self.settings.repair))
+        try:
+            async with self._open() as opened:
+                self.sources = Sources(opened, self.directory, self.settings.progress)
+                outcome = await self._run()
+        except ColdchainError as error:
+            failed = first_error(await self._follow())
+            if failed is not None:
+                error.kept = f"{error.kept or self.kept}; {failed.what}"
+            raise
         self._clean_staging(lambda _: False)
-        return outcome
+        return replace(outcome, engines=await self._follow())
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> tuple[EngineOutcome, ...]:
+        """Every engine to what is installed now, whatever became of the update."""
+        version = versions.linked(self.directory, self.directory.current)
+        return await self._beside(lambda: self.engines.follow(version)) if version is not None else ()
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """Runs what takes long in a thread. Whoever cancels this waits for its end, since the lock must cover it."""
+        if not self.engines:
+            return work()
+        running = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self.stopped.set()
+            await asyncio.wait([running])
+            raise
+
+    def _remember_engines(self, memories: Mapping[str, EngineMemory]) -> None:
+        self.state = replace(self.state, engines=memories)
+        self.directory.write_state(self.state)
 
     @contextlib.asynccontextmanager
     async def _open(self) -> AsyncIterator[list[Source]]:
@@ -312,16 +365,16 @@ class _Update:
 
     async def _metadata(self) -> TrustedSet:
         """What is in force now: a poll, and the full workflow when that is due."""
+        metadata = CurrentMetadata(self.directory, self.config, self.sources, self.state, self.now, self.limits)
         try:
-            found = await self._poll()
-            if found is None:
-                found = await self._full()
-                self.state = replace(self.state, last_full=self.now)
+            found = await metadata.find()
         except TransportError as error:
             stale = self._stale(error)
             if stale is None:
                 raise
             raise stale from error
+        finally:
+            self.state, self.why = metadata.state, metadata.why
         self.state = replace(self.state, last_success=self.now, good_until=trusted.good_until(found, self.config))
         self.directory.write_state(self.state)
         return found
@@ -337,74 +390,6 @@ class _Update:
             f"no fresh metadata since {until:%Y-%m-%d %H:%M} UTC: {error.what}",
             todo=error.todo or "check the network; protection goes on with what is installed, but it is getting old",
         )
-
-    async def _poll(self) -> TrustedSet | None:
-        """The quick check; None when the full workflow is due, with the reason in ``why``."""
-        files = trusted.stored(self.directory, self.config, self.limits)
-        timestamp = files.get("timestamp.json")
-        self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, limits=self.limits)
-        if self.why is not None or timestamp is None:
-            return None
-        source = self.sources.first
-        try:
-            answer = await source.get(
-                "metadata/timestamp.json", self.limits.timestamp_bytes, etag=self._etag(source, timestamp)
-            )
-        except ThrottledError:
-            # A server that is too busy is not asked for more at once; the others may be.
-            if not self.sources.turn():
-                raise
-            self.why = "the quick check failed"
-            return None
-        except TransportError:
-            self.why = "the quick check failed"
-            return None
-        self._remember_etag(source, answer)
-        seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else "not modified"
-        if answer.data is not None:  # an empty file is a file, and another one
-            seen = answer.data
-        self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, seen, self.limits)
-        if self.why is None:
-            try:
-                return trusted.recall(files, self.config, self.now, self.limits)
-            except ColdchainError:
-                self.why = "the stored metadata is incomplete or has expired"
-        return None
-
-    def _etag(self, source: Source, timestamp: bytes) -> str:
-        digest = hashlib.sha256(timestamp).hexdigest()
-        known = self.state.etag
-        return known.value if known and (known.sha256, known.url) == (digest, source.url) else computed_etag(digest)
-
-    def _remember_etag(self, source: Source, answer: Answer) -> None:
-        if answer.data is not None and answer.etag is not None and len(answer.etag) <= 128:
-            digest = hashlib.sha256(answer.data).hexdigest()
-            self.state = replace(self.state, etag=EntityTag(digest, source.url, answer.etag))
-
-    async def _full(self) -> TrustedSet:
-        """The full workflow, from the first source that carries it through; that one is asked first from then on."""
-        found, source = await self.sources.first_good(self._refresh)
-        self.sources.prefer(source)
-        return found
-
-    async def _refresh(self, source: Source) -> TrustedSet:
-        files = trusted.stored(self.directory, self.config, self.limits)
-        steps = refresh(files, self.now, trusted.roles(self.config), self.limits, trusted.role_check(self.config))
-        data: bytes | None = None
-        while True:
-            try:
-                step = steps.send(data)
-            except StopIteration as done:
-                found: TrustedSet = done.value
-                return found
-            data = None
-            if isinstance(step, Fetch):
-                answer = await source.get(step.path, step.max_bytes)
-                data = answer.data
-                if step.path == "metadata/timestamp.json":
-                    self._remember_etag(source, answer)
-            else:
-                trusted.keep(self.directory, step.name, step.data)
 
     # -- what is to be done ------------------------------------------------------------------------------------------
 

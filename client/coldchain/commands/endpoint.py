@@ -13,9 +13,12 @@ from coldchain.canonical import Object
 from coldchain.commands import packs
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
 from coldchain.commands.view import Checks, Facts, Lines, Verdict, facts, view
+from coldchain.engines.activation import EngineOutcome
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
+    EngineDownError,
+    EngineError,
     EvidenceError,
     MalformedError,
     NotInstalledError,
@@ -181,9 +184,18 @@ def _update(options: argparse.Namespace) -> Found:
         text = f"{done.action}: release {done.release}{before}, {way}, every byte as signed ({size})"
         if done.fallback:
             text += f"\n  the delta was given up for the full bundle: {done.fallback}"
-        text += f"\n  engines load {Path(options.directory) / 'current'}"
+        if not done.engines:
+            text += f"\n  engines load {Path(options.directory) / 'current'}"
+    text += "".join(f"\n  engine {_engine_words(one)}" for one in done.engines)
     head, *rest = text.split("\n")
-    return done.as_json(), view(Verdict(head), Lines(tuple(rest)) if rest else None), None
+    return done.as_json(), view(Verdict(head), Lines(tuple(rest)) if rest else None), done.error
+
+
+def _engine_words(one: EngineOutcome) -> str:
+    """How an engine stands after an update."""
+    runs = f"runs release {one.release}, as its canary shows" if one.release else "was not seen to run any release yet"
+    took = f", proved after {one.proof_seconds:.1f} s" if one.action == "activated" and one.proof_seconds else ""
+    return f"{one.name}: {runs}{took}" + (f"; {one.error.what}" if one.error else "")
 
 
 def show_progress(there: int, length: int) -> None:
@@ -220,13 +232,39 @@ def _status(options: argparse.Namespace) -> Found:
                         f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
                         *found.log.lines(found.now),
                         *found.decision_lines(),
-                        f"engines load {directory.current}",
+                        *(_engine_lines(found) or [f"engines load {directory.current}"]),
                     ]
                 )
             )
         ]
     )
     return found.as_json(), text, _status_error(directory, found)
+
+
+def _engine_lines(found: Status) -> list[str]:
+    lines = []
+    for name, one in found.state.engines.items():
+        runs = f"release {one.release}, proved {time_words(one.proved_at)}" if one.release else "no release proved yet"
+        lines.append(f"engine       {name}: {runs}" + (f"; {one.problem}" if one.problem else ""))
+        lines += [f"             refused release {no.release}: {no.why}" for no in reversed(one.refused)]
+    return lines
+
+
+def _engine_error(found: Status) -> ColdchainError | None:
+    """An engine that does not run what is installed, or was not reached by the last run."""
+    for name, one in found.state.engines.items():
+        runs = (
+            f"engine {name} runs release {one.release}"
+            if one.release
+            else f"engine {name} runs no release that is known"
+        )
+        if found.version is not None and one.refusal(found.version.name) is not None:
+            todo = "ask the publisher about this release; a higher one is tried as soon as it comes"
+            return EngineError(one.problem or f"engine {name} refused release {found.release}", kept=runs, todo=todo)
+        if one.problem or one.release != found.release:
+            what = one.problem or f"engine {name} was not seen to run release {found.release}"
+            return EngineDownError(what, kept=runs, todo="run `coldchain update DIR`")
+    return None
 
 
 def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError | None:
@@ -258,7 +296,7 @@ def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError |
             kept=kept,
             todo=f"publish {directory.metadata / public_log.FORK}, which proves it; remove the file when that is settled",
         )
-    return None
+    return _engine_error(found)
 
 
 def _verify(options: argparse.Namespace) -> Found:

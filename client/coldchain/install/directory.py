@@ -14,6 +14,7 @@
     policy.toml            the customer's own policy: which releases may be applied, and when (:mod:`coldchain.customer_policy`)
     approvals/             approvals of the customer's own security team, put there by whoever has them (:mod:`coldchain.approval`)
     decided.json           :mod:`coldchain.install.decided`
+    engines/NAME/          an engine's own view of the installed bundle, where none is configured elsewhere
     lock                   held (flock) by the one process that may change anything
 
 The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
@@ -73,6 +74,7 @@ ENTRIES = frozenset(
         "policy.toml",
         "approvals",
         "decided.json",
+        "engines",
         "lock",
     }
 )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from coldchain.customer_policy import FILE_NAME, CustomerPolicy, parse_customer_policy
+from coldchain.engines.settings import engine_settings
 from coldchain.errors import UsageError
 from coldchain.install.directory import ClientDirectory, normal_url
 from coldchain.limits import LIMITS, Limits
@@ -69,6 +70,7 @@ def read_customer_policy(directory: ClientDirectory, limits: Limits = LIMITS) ->
             todo="put a plain file there (a link is not followed), or nothing",
         )
     policy = parse_customer_policy(data, limits)
+    engine_settings(policy.tables)  # a mistake anywhere in the file is said at once, and by every command
     approval = policy.approval
     if approval is not None and approval.url is not None:
         try:

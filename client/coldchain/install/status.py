@@ -83,6 +83,7 @@ class Status:
             "rollout": self.rollout,
             "damage": self.damage,
             "log": self.log.as_json(),
+            "engines": {name: {**one.as_json(), "release": one.release} for name, one in self.state.engines.items()},
             "policy": {
                 "digest": self.own.digest or None,
                 "asks": list(self.own.words()),
