@@ -25,6 +25,7 @@ NEXT = {
     20: "Check the network, the URL and the proxy; the next update goes on where this one stopped.",
     21: "Wait as long as the server asked, then try again.",
     22: "Something between rewrites answers, or the server is not an origin. Try another `--url`.",
+    23: "Nothing: it goes on with the next day's bytes. Or raise the cap in `policy.toml`, or carry a pack (`update --pack`).",
     30: "The old set runs on. Ask the publisher about this release.",
     31: "Start the engine (or install it), then run `coldchain update DIR` again; `docs/engines.md` says how it is pointed at its set.",
     40: "`coldchain update DIR --repair` fetches the full bundle and installs it anew.",

@@ -106,7 +106,7 @@ def _answer(text: str) -> ColdchainError | None:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    from coldchain.commands import approvals, content, elsewhere, endpoint, packs, receipts, watching
+    from coldchain.commands import agent, approvals, content, elsewhere, endpoint, packs, receipts, watching
 
     parser = argparse.ArgumentParser(
         prog="coldchain",
@@ -128,7 +128,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         one.set_defaults(command=run)
         return one
 
-    for module in (endpoint, content, packs, receipts, approvals, watching):
+    for module in (endpoint, agent, content, packs, receipts, approvals, watching):
         module.add(command)
     if not words or words[0] not in commands.choices:
         elsewhere.add(command)

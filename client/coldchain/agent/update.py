@@ -27,16 +27,19 @@ import contextlib
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from coldchain.agent.allowance import open_allowance
 from coldchain.agent.current_metadata import CurrentMetadata
 from coldchain.agent.log_evidence import LogEvidence
+from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.sources import Sources
+from coldchain.agent.told import Told
 from coldchain.agent.transport import Progress, Source, Traffic, open_sources
 from coldchain.bundle.description import BundleDescription
 from coldchain.canonical import JSON
@@ -155,6 +158,8 @@ class Settings:
         progress: told how a download comes on.
         engines: instead of those that the customer's ``policy.toml`` names; None for those.
         limits: bounds.
+        network: instead of the section of the directory's policy.toml; None for that.
+        told: what servers asked for in earlier runs, and, after this one, in it.
     """
 
     urls: Sequence[str] | None = None
@@ -165,6 +170,8 @@ class Settings:
     progress: Progress = silent
     engines: EngineSettings | None = None
     limits: Limits = LIMITS
+    network: NetworkSettings | None = None
+    told: Told = field(default_factory=Told)
 
 
 async def update(directory: ClientDirectory, settings: Settings | None = None) -> Outcome:
@@ -260,8 +267,18 @@ class _Update:
     async def _open(self) -> AsyncIterator[list[Source]]:
         """The pack that was given and nothing else, or else the servers and directories."""
         if self.settings.pack is None:
-            async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as opened:
-                yield opened
+            network = self.settings.network or read_network(self.directory)
+            urls = self.settings.urls or network.urls(self.config.urls)
+            allowance = open_allowance(
+                self.directory, network.most_bytes_per_day, network.most_bytes_per_update, self.now
+            )
+            try:
+                async with open_sources(
+                    urls, self.traffic, self.limits, network, told=self.settings.told, allowance=allowance
+                ) as opened:
+                    yield opened
+            finally:
+                allowance.done()
             return
         with open_pack(self.settings.pack, self.traffic, self.limits) as self.pack:
             self.pack.check_for(self.config)

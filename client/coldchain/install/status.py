@@ -9,6 +9,7 @@ from coldchain.canonical import Object
 from coldchain.customer_policy import CustomerPolicy
 from coldchain.errors import ColdchainError, UsageError
 from coldchain.install import durable, trusted, versions
+from coldchain.install.agent_state import AgentState, read_agent_state
 from coldchain.install.decided import Decided, read_decided
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.log_status import LogStatus, log_status
@@ -37,6 +38,7 @@ class Status:
         own_problem: why that policy is none; None when it is one.
         decided: what was decided about the newest known release, and why; None when that is not known.
         unapproved: why the approval that the policy asks for is not there for the running release; empty when it is.
+        agent: what the agent remembers; empty when none has run.
         now: the time this was asked.
     """
 
@@ -53,6 +55,7 @@ class Status:
     own_problem: UsageError | None
     decided: Decided | None
     unapproved: str
+    agent: AgentState
     now: datetime
 
     @property
@@ -91,6 +94,7 @@ class Status:
                 "unapproved": self.unapproved or None,
             },
             "decided": self.decided.as_json() if self.decided else None,
+            "agent": self.agent.as_json(self.now),
         }
 
     def decision_lines(self) -> list[str]:
@@ -165,6 +169,7 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
         own_problem=own_problem,
         decided=read_decided(directory),
         unapproved=_unapproved(directory, config, own, version, limits),
+        agent=read_agent_state(directory),
         now=now,
     )
 
