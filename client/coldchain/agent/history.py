@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from coldchain.agent.network import read_network
 from coldchain.agent.transport import Source, Traffic, open_sources
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ColdchainError, DamagedError, EvidenceError, NotPublishedError, ResponseError
@@ -44,7 +45,7 @@ async def first_release(directory: ClientDirectory, version: Version, name: str,
         DamagedError: the running version is kept without its manifest.
         StorageError: the disk refused.
     """
-    config = directory.config()
+    config, network = directory.config(), read_network(directory)
     data = trusted.read_evidence(directory, version.name, limits).get(MANIFEST)
     if data is None:
         raise DamagedError(
@@ -52,7 +53,7 @@ async def first_release(directory: ClientDirectory, version: Version, name: str,
         )
     manifest = parse_manifest(data, limits)
     with tempfile.TemporaryDirectory(prefix="coldchain-history-") as folder:
-        async with open_sources(config.urls, Traffic(), limits) as sources:
+        async with open_sources(network.urls(config.urls), Traffic(), limits, network) as sources:
             for _ in range(MOST):
                 if manifest.previous is None:
                     return Since(manifest.release, exact=True, reason="there is no release before it")

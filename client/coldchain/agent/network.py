@@ -33,6 +33,7 @@ from typing import Final, NoReturn
 
 from coldchain.agent.proxies import MOST_EXEMPT, Login, Proxy, check_login, environment_proxy, exempt, parse_proxy
 from coldchain.agent.schedule import Rules
+from coldchain.customer_policy import CustomerPolicy
 from coldchain.errors import StorageError, UsageError
 from coldchain.install.directory import MOST_URLS, ClientDirectory, normal_url, read_file
 from coldchain.install.policy_file import read_customer_policy
@@ -266,7 +267,16 @@ def read_network(directory: ClientDirectory) -> NetworkSettings:
     Raises:
         UsageError: the file is not in order.
     """
-    table = read_customer_policy(directory).tables.get("network", {})
+    return network_of(read_customer_policy(directory))
+
+
+def network_of(policy: CustomerPolicy) -> NetworkSettings:
+    """The settings in a customer's policy.
+
+    Raises:
+        UsageError: its section ``network`` is not in order.
+    """
+    table = policy.tables.get("network", {})
     if not isinstance(table, dict):
         raise UsageError(f"{SECTION} is not a section")
     return network_settings(table)

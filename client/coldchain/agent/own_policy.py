@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from coldchain.agent.network import NetworkSettings
 from coldchain.agent.transport import Traffic, open_sources
 from coldchain.approval import check_approval, file_name
 from coldchain.bundle.manifest import parse_manifest
@@ -45,6 +46,7 @@ class OwnPolicy:
     Attributes:
         directory: the endpoint's, its lock held.
         policy: as it was when the run began.
+        network: how servers are asked.
         traffic: counts what is asked for.
         now: the time of the run.
         limits: bounds.
@@ -52,6 +54,7 @@ class OwnPolicy:
 
     directory: ClientDirectory
     policy: CustomerPolicy
+    network: NetworkSettings
     traffic: Traffic
     now: datetime
     limits: Limits
@@ -131,7 +134,7 @@ class OwnPolicy:
         sources = [str(self.directory.path / APPROVALS) if there else None, asked.url]
         for url in filter(None, sources):
             try:
-                async with open_sources([url], self.traffic, self.limits) as (source,):
+                async with open_sources([url], self.traffic, self.limits, self.network) as (source,):
                     data = (await source.get(name, self.limits.approval_bytes)).data
                 if data is None:
                     continue

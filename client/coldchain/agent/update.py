@@ -35,7 +35,7 @@ from typing import TypeVar
 from coldchain.agent.allowance import open_allowance
 from coldchain.agent.current_metadata import CurrentMetadata
 from coldchain.agent.log_evidence import LogEvidence
-from coldchain.agent.network import NetworkSettings, read_network
+from coldchain.agent.network import NetworkSettings, network_of
 from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.sources import Sources
@@ -207,7 +207,8 @@ class _Update:
         self.now = settings.now()
         self.traffic = Traffic()
         policy = read_customer_policy(directory, self.limits)
-        self.own = OwnPolicy(directory, policy, self.traffic, self.now, self.limits)
+        self.network = settings.network or network_of(policy)
+        self.own = OwnPolicy(directory, policy, self.network, self.traffic, self.now, self.limits)
         self.logged: Evidence | None = None
         self.state = directory.state()
         self.old: Version | None = None
@@ -267,7 +268,7 @@ class _Update:
     async def _open(self) -> AsyncIterator[list[Source]]:
         """The pack that was given and nothing else, or else the servers and directories."""
         if self.settings.pack is None:
-            network = self.settings.network or read_network(self.directory)
+            network = self.network
             urls = self.settings.urls or network.urls(self.config.urls)
             allowance = open_allowance(
                 self.directory, network.most_bytes_per_day, network.most_bytes_per_update, self.now

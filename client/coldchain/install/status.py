@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from coldchain.agent.network import network_of
 from coldchain.canonical import Object
 from coldchain.customer_policy import CustomerPolicy
 from coldchain.errors import ColdchainError, UsageError
@@ -153,6 +154,7 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
     own, own_problem = CustomerPolicy(), None
     try:
         own = read_customer_policy(directory, limits)
+        network_of(own)
     except UsageError as error:
         own_problem = error
     return Status(
