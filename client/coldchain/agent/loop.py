@@ -25,7 +25,7 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,7 @@ from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.notify import Notify
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
+from coldchain.agent.transport import require_library
 from coldchain.agent.update import Outcome, Settings, update
 from coldchain.errors import (
     AllowanceError,
@@ -167,9 +168,7 @@ class Agent:
         with self._directory.agent_locked():
             self._config = self._directory.config()
             self._network = read_network(self._directory)
-            for url in self._network.urls(self._config.urls):
-                self._network.proxy_for(url)
-            self._network.context()  # what is wrong with it shows now, not in an hour
+            _check(self._network, self._urls())  # what is wrong shows now, not in an hour
             self._remember(read_agent_state(self._directory))
             self._look()
             pinging = asyncio.create_task(self._ping())
@@ -248,9 +247,7 @@ class Agent:
         self._notify.reloading()
         try:
             config, network = self._directory.config(), read_network(self._directory)
-            for url in network.urls(config.urls):
-                network.proxy_for(url)
-            network.context()
+            _check(network, network.urls(config.urls))
         except ColdchainError as error:
             self._log.line(
                 "error", "policy.toml refused", f"{error.what}; the one in force stays", **_error_fields(error)
@@ -518,6 +515,15 @@ class _Work:
         if cpu - self._cpu > 0.001:
             self._cpu, self._sign = cpu, time.monotonic()
         return time.monotonic() - self._sign <= wedged
+
+
+def _check(network: NetworkSettings, urls: Sequence[str]) -> None:
+    """Raises UsageError for what every poll would fail with."""
+    for url in urls:
+        if "://" in url:
+            require_library()
+            network.proxy_for(url)
+    network.context()
 
 
 def _others_cpu() -> float:
