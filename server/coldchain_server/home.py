@@ -41,6 +41,7 @@ DEFAULT_SETTINGS: Final = """\
 # recent_deltas = 16           # deltas from this many releases before, and from powers of two further back
 # keep_generations = 8         # published releases whose files stay after newer ones came
 # timestamp_hours = 4          # the timestamp is signed anew this often while the origin serves (it lives 36 hours)
+# poll_seconds = 0             # how often endpoints are asked to poll; 0: as they like, which is every hour
 """
 
 
@@ -53,6 +54,7 @@ class Settings:
     recent_deltas: int = 16
     keep_generations: int = 8
     timestamp_hours: int = 4
+    poll_seconds: int = 0
 
 
 def load_settings(text: str) -> Settings:
@@ -73,7 +75,12 @@ def load_settings(text: str) -> Settings:
         except MalformedError as error:
             raise UsageError(f"settings.toml: {error.what}") from error
     settings = Settings(**{**document, "channels": tuple(channels)})
-    numbers = {"recent_deltas": (1, 256), "keep_generations": (1, 1000), "timestamp_hours": (1, 24)}
+    numbers = {
+        "recent_deltas": (1, 256),
+        "keep_generations": (1, 1000),
+        "timestamp_hours": (1, 24),
+        "poll_seconds": (0, 86_400),
+    }
     for name, (least, most) in numbers.items():
         value = getattr(settings, name)
         if type(value) is not int or not least <= value <= most:
