@@ -22,6 +22,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest import mock
 
 from aiohttp.http_parser import HttpResponseParser
 
@@ -121,7 +122,8 @@ def _run(
             continue
         ending: schedule.Ending = "good"
         try:
-            with _clock(now):
+            # a Retry-After may be a date
+            with mock.patch("coldchain.agent.transport.datetime", _clock(now)):
                 one.source._expect("metadata/timestamp.json", response, (304,))
         except ColdchainError as error:
             ending = ending_of(error)
@@ -144,27 +146,15 @@ def _meant(value: str | None, now: datetime) -> float:
 
 def _parsed(loop: asyncio.AbstractEventLoop, data: bytes) -> Any:
     """The answer's head, by the parser that the transport uses."""
-    parser = HttpResponseParser(SimpleNamespace(), loop, 2**16)  # type: ignore[arg-type]  no protocol: there is no body
+    nobody: Any = None  # no protocol: there is no body
+    parser = HttpResponseParser(nobody, loop, 2**16)
     ((message, _),), _, _ = parser.feed_data(data)
     return SimpleNamespace(status=message.code, headers=message.headers)
 
 
-class _clock:  # noqa: N801  used like a function
-    """The transport's time of day (a Retry-After may be a date) is the virtual one."""
-
-    def __init__(self, now: float) -> None:
-        self._now = START + timedelta(seconds=now)
-
-    def __enter__(self) -> None:
-        import coldchain.agent.transport as transport
-
-        self._kept, now = transport.datetime, self._now
-        transport.datetime = SimpleNamespace(now=lambda _zone: now)  # type: ignore[assignment, misc]
-
-    def __exit__(self, *_: object) -> None:
-        import coldchain.agent.transport as transport
-
-        transport.datetime = self._kept  # type: ignore[misc]
+def _clock(now: float) -> SimpleNamespace:
+    at = START + timedelta(seconds=now)
+    return SimpleNamespace(now=lambda _zone: at)
 
 
 def text(fleet: Fleet, naive: Fleet, width: float = 60.0, rows: int = 45) -> Iterator[str]:

@@ -25,7 +25,7 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,7 @@ from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.notify import Notify
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
+from coldchain.agent.transport import require_library
 from coldchain.agent.update import Outcome, Settings, update
 from coldchain.errors import (
     AllowanceError,
@@ -167,9 +168,7 @@ class Agent:
         with self._directory.agent_locked():
             self._config = self._directory.config()
             self._network = read_network(self._directory)
-            for url in self._network.urls(self._config.urls):
-                self._network.proxy_for(url)
-            self._network.context()  # what is wrong with it shows now, not in an hour
+            _check(self._network, self._urls())  # what is wrong shows now, not in an hour
             self._remember(read_agent_state(self._directory))
             self._look()
             pinging = asyncio.create_task(self._ping())
@@ -248,9 +247,7 @@ class Agent:
         self._notify.reloading()
         try:
             config, network = self._directory.config(), read_network(self._directory)
-            for url in network.urls(config.urls):
-                network.proxy_for(url)
-            network.context()
+            _check(network, network.urls(config.urls))
         except ColdchainError as error:
             self._log.line(
                 "error", "policy.toml refused", f"{error.what}; the one in force stays", **_error_fields(error)
@@ -285,7 +282,7 @@ class Agent:
             return
         self._work = None
         if isinstance(result, Outcome):
-            self._ended("good", result, None)
+            self._ended("good", result, result.error)
         else:
             self._ended(ending_of(result), None, result)
         _give_memory_back()
@@ -323,7 +320,8 @@ class Agent:
         if outcome is not None:
             self._health = Health(outcome.release, outcome.good_until, False)
             self._check_stale()
-            self._set(after, None, self._settings.now(), outcome)
+            behind = (error.exit_code, error.what) if error else None  # an engine that does not run the release
+            self._set(after, behind, self._settings.now(), outcome)
         elif isinstance(error, LockedError):
             self._set(after, self._state.error)
         else:
@@ -353,7 +351,7 @@ class Agent:
             next=moment(instant, after.wait),
             told={server: moment(instant, until - instant.boot) for server, until in self._told.until().items()},
             last_poll=ended or state.last_poll,
-            last_good=ended if ended and error is None else state.last_good,
+            last_good=ended if ended and (error is None or outcome is not None) else state.last_good,
             error=error,
             received=state.received + (outcome.bytes_down if outcome else 0),
         )
@@ -390,8 +388,10 @@ class Agent:
         if health.stale:
             since = f" since {health.good_until:%Y-%m-%d %H:%M} UTC" if health.good_until else " yet"
             parts.append(f"STALE: no fresh metadata{since}")
-        if state.error:
+        if state.error and state.failures:
             parts.append(f"last poll failed ({state.failures} in a row): {state.error[1]}")
+        elif state.error:
+            parts.append(state.error[1])
         next_poll = self._settings.now() + timedelta(seconds=max(self._left(), 0.0))
         parts.append(f"next poll {next_poll:%Y-%m-%d %H:%M:%S} UTC")
         return "; ".join(parts)
@@ -406,7 +406,8 @@ class Agent:
             level: Level = "info" if quiet else "error" if _alarming(error) else "warning"
             fields = _error_fields(error) | {"failures": self._state.failures, "next_seconds": round(wait)}
             words = f"{error.word}: {error.what}; {error.kept or 'what was installed stays in use'}; next poll in {wait:.0f} s"
-            self._log.line(level, "held" if isinstance(error, HeldError) else "poll failed", words, **fields)
+            event = "held" if isinstance(error, HeldError) else "poll failed" if outcome is None else "engine"
+            self._log.line(level, event, words, **fields)
         self._say_stale()
 
     def _say_stale(self) -> None:
@@ -518,6 +519,15 @@ class _Work:
         if cpu - self._cpu > 0.001:
             self._cpu, self._sign = cpu, time.monotonic()
         return time.monotonic() - self._sign <= wedged
+
+
+def _check(network: NetworkSettings, urls: Sequence[str]) -> None:
+    """Raises UsageError for what every poll would fail with."""
+    for url in urls:
+        if "://" in url:
+            require_library()
+            network.proxy_for(url)
+    network.context()
 
 
 def _others_cpu() -> float:

@@ -33,6 +33,7 @@ import contextlib
 import email.utils
 import errno
 import hashlib
+import importlib.util
 import os
 import re
 import ssl
@@ -161,14 +162,9 @@ class _Manner:
 
 
 def _session(limits: Limits, context: ssl.SSLContext | None, socks: Proxy | None) -> aiohttp.ClientSession:
-    try:
-        import aiohttp
-    except ImportError as error:
-        raise UsageError(
-            "fetching over the network needs aiohttp, which is not installed",
-            kept="what is installed stays in use",
-            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
-        ) from error
+    require_library()
+    import aiohttp
+
     connector = socks_connector(socks, context) if socks else aiohttp.TCPConnector(ssl=context or True)
     return aiohttp.ClientSession(
         connector=connector,
@@ -180,6 +176,20 @@ def _session(limits: Limits, context: ssl.SSLContext | None, socks: Proxy | None
         max_field_size=limits.header_bytes,
         max_headers=64,
     )
+
+
+def require_library() -> None:
+    """Whether servers can be asked here at all.
+
+    Raises:
+        UsageError: aiohttp is not installed.
+    """
+    if importlib.util.find_spec("aiohttp") is None:
+        raise UsageError(
+            "fetching over the network needs aiohttp, which is not installed",
+            kept="what is installed stays in use",
+            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
+        )
 
 
 class HttpSource:

@@ -104,6 +104,34 @@ class AgentState:
     error: tuple[int, str] | None = None
     received: int = 0
 
+    def overdue(self, now: datetime) -> bool:
+        """Whether a poll was due a quarter of an hour ago and more: then no agent runs, or the clock was set."""
+        return self.next is not None and (now - self.next.time).total_seconds() > OVERDUE_SECONDS
+
+    def line(self, now: datetime) -> str:
+        """For ``coldchain status``."""
+        if self.next is None:
+            return "none has run here"
+        last = f"last poll {self.last_poll:%Y-%m-%d %H:%M} UTC" if self.last_poll else "no poll yet"
+        failed = f" failed ({self.failures} in a row)" if self.failures else ""
+        how = f"{failed}: {self.error[1]}" if self.error else ""
+        due = f"{self.next.time:%Y-%m-%d %H:%M} UTC"
+        return f"{last}{how}; " + (f"NO poll since {due}, when one was due" if self.overdue(now) else f"next {due}")
+
+    def as_json(self, now: datetime) -> Object | None:
+        """For ``--json``; None when no agent has run."""
+        if self.next is None:
+            return None
+        return {
+            "last_poll": self.last_poll.strftime(_TIME) if self.last_poll else None,
+            "last_good": self.last_good.strftime(_TIME) if self.last_good else None,
+            "next_poll": self.next.time.strftime(_TIME),
+            "overdue": self.overdue(now),
+            "failures": self.failures,
+            "exit_code": self.error[0] if self.error else 0,
+            "what": self.error[1] if self.error else None,
+        }
+
     def encode(self) -> bytes:
         """The file's bytes."""
         out: Object = {

@@ -21,7 +21,8 @@ from aiohttp import web
 
 from tests.client.agent.publisher import Edge
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 USER, PASSWORD = "fleet", "pass word:€"
 SECRETS = ("pass", base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
 

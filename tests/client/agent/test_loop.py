@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from coldchain.agent.log_lines import LogLines
 from coldchain.agent.loop import Agent, AgentSettings, _Work, ending_of
 from coldchain.agent.notify import Notify
 from coldchain.agent.update import Settings
+from coldchain.engines.settings import EngineSettings, OneEngine
 from coldchain.errors import (
     AllowanceError,
     ColdchainError,
@@ -36,6 +38,7 @@ from coldchain.errors import (
 )
 from coldchain.install.agent_state import AgentState, read_agent_state
 from coldchain.install.directory import ClientDirectory
+from coldchain.install.status import status
 from tests.client.agent.publisher import Edge, installed, run, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
 from tests.client.agent.world import World
@@ -212,6 +215,31 @@ async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path
     assert one.lines("stale") == []
 
 
+async def test_an_engine_that_does_not_take_the_release_is_loud_and_polls_go_on_as_ever(
+    world: World, tmp_path: Path
+) -> None:
+    """The rules of this world find something in every file."""
+    directory = world.copy(world.fresh, tmp_path / "endpoint")
+    async with serving(Edge(world.one)) as url:
+        clock = Clock(datetime.now(UTC))
+        engines = EngineSettings((OneEngine("yara", "yara"),))
+        update = Settings(urls=(url,), now=lambda: clock.time, engines=engines)
+        async with running(directory, url, clock=clock, update=update) as one:
+            await one.until(lambda: one.lines("started"))
+            for count, event in enumerate(("installed", "current"), 1):
+                clock.on(5000)
+                assert (await one.polled(count))["event"] == event
+                await one.until(lambda count=count: len(one.lines("engine")) == count)
+                line = one.lines("engine")[-1]
+                assert (line["level"], line["exit_code"], line["failures"]) == ("error", 30, 0)
+                assert "engine yara" in line["what"]
+                assert one.state.error == (30, line["what"])
+                assert one.state.last_good == one.state.last_poll
+                assert "failed" not in one.agent._words()
+                assert line["what"] in one.agent._words()
+        assert "failed" not in status(directory, clock.time).agent.line(clock.time)
+
+
 async def test_stale_is_loud_and_what_is_installed_stays(world: World, tmp_path: Path) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
     metrics = tmp_path / "coldchain.prom"
@@ -228,6 +256,11 @@ async def test_stale_is_loud_and_what_is_installed_stays(world: World, tmp_path:
         one.clock.boot += 200
         failed = await one.polled(2)
         assert (failed["error"], failed["exit_code"], failed["level"]) == ("StaleError", 10, "error")
+        told = status(directory, one.clock.time)
+        assert told.stale
+        assert told.agent.error is not None
+        assert told.agent.error[0] == 10
+        assert f"failed ({told.agent.failures} in a row): no fresh metadata since" in told.agent.line(one.clock.time)
         await one.until(lambda: "coldchain_agent_exit_code 10\n" in metrics.read_text())
         assert len(one.lines("stale")) == 2
         assert "STALE: no fresh metadata since" in one.agent._words()
@@ -328,7 +361,7 @@ async def test_the_policy_is_read_anew_and_a_bad_one_leaves_the_old(world: World
         for text, event in (("[network]\nmirrors = 1", "policy.toml refused"), ("[network]", "policy.toml read")):
             policy.write_text(text)
             one.agent.reload()
-            await one.until(lambda event=event: one.lines(event))
+            await one.until(partial(one.lines, event))
         assert one.agent.polls == 1
         policy.write_text(f'[network]\nmirrors = ["{url}"]\npoll_seconds = 600\n')
         one.agent.reload()
@@ -438,7 +471,7 @@ async def test_pings_stop_when_an_update_is_wedged(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
-    manager, wedge = Manager(), threading.Event()
+    manager, wedge, wedge_seen = Manager(), threading.Event(), threading.Event()
 
     async def wedged(_directory: ClientDirectory, _settings: Settings) -> None:
         wedge.wait()
@@ -447,7 +480,6 @@ async def test_pings_stop_when_an_update_is_wedged(
     with monkeypatch.context() as changed:
         changed.setattr("coldchain.agent.loop.update", wedged)
         changed.setattr(_Work, "lives", lambda self, _seconds: not wedge_seen.is_set())
-        wedge_seen = threading.Event()
         async with running(directory, "/nowhere", draw=0.0, notify=manager) as one:
             await one.until(lambda: manager.pings > 2)
             wedge_seen.set()

@@ -105,3 +105,19 @@ def test_the_file_of_an_endpoint(tmp_path: Path) -> None:
     directory.make()  # the file is one of ours
     assert boot_id()
     assert AgentState(received=1 << 60).encode()
+
+
+def test_what_coldchain_status_says_of_it() -> None:
+    assert AgentState().line(NOW) == "none has run here"
+    assert AgentState().as_json(NOW) is None
+    due = moment(Instant(1.0, NOW, ""), 3600.0)
+    good = AgentState(next=due, last_poll=NOW, last_good=NOW)
+    assert good.line(NOW) == "last poll 2026-06-01 12:28 UTC; next 2026-06-01 13:28 UTC"
+    failed = AgentState(next=due, last_poll=NOW, failures=3, error=(21, "too busy"))
+    assert failed.line(NOW).startswith("last poll 2026-06-01 12:28 UTC failed (3 in a row): too busy; next ")
+    told = failed.as_json(NOW)
+    assert told is not None
+    assert (told["exit_code"], told["failures"], told["overdue"]) == (21, 3, False)
+    late = NOW + timedelta(seconds=3600 + 901)
+    assert failed.overdue(late)
+    assert "NO poll since 2026-06-01 13:28 UTC" in good.line(late)
