@@ -51,6 +51,11 @@ def thing(about: str = "", /, **members: Schema) -> Schema:
     return kind("object", about, properties=named, required=sorted(named), additionalProperties=False)
 
 
+def optional(whole: Schema, **members: Schema) -> Schema:
+    """The same object with members that need not be there."""
+    return {**whole, "properties": whole["properties"] | members}
+
+
 def by_name(value: Schema, about: str = "") -> Schema:
     """An object whose members are named by what they are about."""
     return kind("object", about, additionalProperties=value)
@@ -69,6 +74,42 @@ ERROR: dict[str, Schema] = {
     "next": text("what to do next; empty when the message says it all"),
 }
 
+LOAD_TEST = thing(
+    "how an engine's trial of the set went",
+    engine=text(),
+    version=text(),
+    expected=COUNT,
+    loaded=COUNT,
+    canary=flag(),
+    clean_files=COUNT,
+    clean_hits=COUNT,
+    clean_names=many(text()),
+    must_detect=COUNT,
+    missed=COUNT,
+    missed_names=many(text()),
+    milliseconds=COUNT,
+    cpu_milliseconds=COUNT,
+    peak_bytes=COUNT,
+    problem=text(),
+)
+ENGINE_OUTCOME = thing(
+    name=text(),
+    action={"enum": ["activated", "current", "kept"]},
+    release=maybe(RELEASE, "what it was seen to run, by its canary"),
+    load_test=maybe(LOAD_TEST),
+    proof_milliseconds=maybe(COUNT),
+    problem=text("why it does not run what is installed; empty when it does"),
+)
+ENGINE_STATE = optional(
+    thing(
+        release=maybe(RELEASE),
+        proved=text("the set that it was seen to run; empty when none was"),
+        refused=many(thing(set=text(), why=text())),
+        problem=text(),
+    ),
+    proved_at=TIME,
+)
+
 UPDATE = thing(
     action={"enum": ["installed", "updated", "repaired", "current"]},
     release=RELEASE,
@@ -80,6 +121,7 @@ UPDATE = thing(
     requests=COUNT,
     bytes_down=number("bytes of bodies received"),
     good_until=TIME,
+    engines=many(ENGINE_OUTCOME),
 )
 STATUS = thing(
     release=maybe(RELEASE, "what runs"),
@@ -106,6 +148,16 @@ STATUS = thing(
         witnesses=many(text()),
         problem=maybe(text(), "why the running release's evidence is not good"),
         fork=flag("whether the proof of a fork is kept here"),
+    ),
+    engines=by_name(ENGINE_STATE, "the engines of policy.toml, as the last run left them"),
+    agent=thing(
+        "what the agent of this directory remembers",
+        last_poll=maybe(TIME),
+        last_good=maybe(TIME),
+        next=maybe(TIME),
+        failures=number("failed polls in a row"),
+        overdue=flag("whether it should have polled and did not"),
+        problem=maybe(text(), "why the last poll failed"),
     ),
     policy=thing(
         "the customer's own policy.toml",
@@ -299,6 +351,7 @@ REBUILD_SIGNED = thing("", **_REBUILD, attestation=text(), keyid=text(), key=SHA
 SHAPES: dict[str, list[Schema]] = {
     "init": [INIT],
     "update": [UPDATE],
+    "agent": [thing(polls=COUNT)],
     "status": [STATUS],
     "verify": [VERIFY_DIRECTORY, VERIFY_PACK, RECEIPT_CHECKED],
     "diff": [DIFF],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,8 +109,19 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
     run("init", place, "--root", root, "--region", "us", "--url", tree)
     run("status", place, code=41)
     assert run("update", place)["action"] == "installed"
-    endpoint.publish(2, SECOND)
-    assert run("update", place)["way"] == "delta"
+    policy = endpoint.directory / "policy.toml"
+    policy.write_text('[[engine]]\nkind = "yara"\n')
+    (engine,) = run("update", place, code=30)["engines"]  # its rule matches everything
+    assert (engine["action"], engine["release"]) == ("kept", None)
+    assert run("status", place, code=30)["engines"]["yara"]["refused"]
+    endpoint.publish(2, SECOND | {"rules.yar": b"rule Acme_Rule { condition: false }\n"})
+    done = run("update", place)
+    assert (done["way"], done["engines"][0]["action"], done["engines"][0]["release"]) == ("delta", "activated", 2)
+    assert run("status", place)["engines"]["yara"]["release"] == 2
+    policy.write_text('[[engine]]\nkind = "clamav"\nsocket = "/nowhere"\n')
+    assert run("update", place, code=31)["engines"]
+    run("status", place, code=31)
+    policy.unlink()
     assert run("update", place)["action"] == "current"
     assert run("update", place, "--repair")["action"] == "repaired"
     assert run("status", place)["decided"]["action"] == "current"
@@ -138,7 +151,6 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
     run("approve", "--new-key", team, "--name", "team.example/a", code=2)
     approval = run("approve", place, "2", "--key", team, "--name", "team.example/a", "-o", str(tmp_path))
     run("approve", place, "1", "--key", team, "--name", "team.example/a", "-o", str(tmp_path), code=2)
-    policy = endpoint.directory / "policy.toml"
     policy.write_text(f'[release]\npin = 2\nminimum_age = "1d"\n[approval]\nkey = "{vkey}"\n')
     run("update", place, code=15)
     assert run("status", place, code=15)["policy"]["unapproved"]
@@ -163,7 +175,8 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
         run(command, place, code=40)
 
 
-async def test_what_watchers_answer(world: Watched, run: Run) -> None:
+async def test_what_watchers_answer(world: Watched, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLDCHAIN_PASSPHRASE", "of the rebuilder's key")
     root = world.folder / "root.json"
     root.write_bytes(world.home.pinned_root())
 
@@ -181,6 +194,20 @@ async def test_what_watchers_answer(world: Watched, run: Run) -> None:
     await later("rebuild", tree, "99", "--root", str(root), code=18)
     await world.append(b"no manifest")
     assert (await later("monitor", world.url, *state, code=50))["alerts"]
+
+
+def test_what_an_agent_answers(tmp_path: Path) -> None:
+    endpoint = Endpoint(tmp_path)
+    endpoint.publish(1, FIRST)
+    assert endpoint.init() == 0
+    words = [sys.executable, "-m", "coldchain.cli", "agent", str(endpoint.directory), "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as agent:
+        assert agent.stderr is not None
+        agent.stderr.readline()  # it has begun, and hears signals
+        agent.terminate()
+        out, err = agent.communicate()
+    assert agent.returncode == 0, err
+    check("agent", json.loads(out))
 
 
 def test_every_shape_was_seen() -> None:
