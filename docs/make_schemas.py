@@ -150,14 +150,17 @@ STATUS = thing(
         fork=flag("whether the proof of a fork is kept here"),
     ),
     engines=by_name(ENGINE_STATE, "the engines of policy.toml, as the last run left them"),
-    agent=thing(
-        "what the agent of this directory remembers",
-        last_poll=maybe(TIME),
-        last_good=maybe(TIME),
-        next=maybe(TIME),
-        failures=number("failed polls in a row"),
-        overdue=flag("whether it should have polled and did not"),
-        problem=maybe(text(), "why the last poll failed"),
+    agent=maybe(
+        thing(
+            last_poll=maybe(TIME),
+            last_good=maybe(TIME),
+            next_poll=TIME,
+            overdue=flag("whether it should have polled long ago: then no agent runs, or the clock was set"),
+            failures=number("failed polls in a row"),
+            exit_code=number("of the last poll"),
+            what=maybe(text(), "why it failed"),
+        ),
+        "what the agent of this directory remembers; null when none has run",
     ),
     policy=thing(
         "the customer's own policy.toml",

@@ -196,7 +196,7 @@ async def test_what_watchers_answer(world: Watched, run: Run, monkeypatch: pytes
     assert (await later("monitor", world.url, *state, code=50))["alerts"]
 
 
-def test_what_an_agent_answers(tmp_path: Path) -> None:
+def test_what_an_agent_answers(tmp_path: Path, run: Run) -> None:
     endpoint = Endpoint(tmp_path)
     endpoint.publish(1, FIRST)
     assert endpoint.init() == 0
@@ -208,6 +208,9 @@ def test_what_an_agent_answers(tmp_path: Path) -> None:
         out, err = agent.communicate()
     assert agent.returncode == 0, err
     check("agent", json.loads(out))
+    assert run("status", str(endpoint.directory), code=41 if not (endpoint.directory / "current").exists() else 0)[
+        "agent"
+    ]
 
 
 def test_every_shape_was_seen() -> None:

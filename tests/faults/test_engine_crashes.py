@@ -86,8 +86,12 @@ class Scene:
     def running(self) -> set[int]:
         """The releases whose canaries clamd finds; EICAR is found in any case."""
         client = self.clamd.client
-        found = {release for release in (1, 2) if client.scan(canary(release)[1]) == canary(release)[0]}
         assert client.scan(EICAR) == EICAR_NAME
+        found: set[int] = set()
+        for _ in range(2):  # a reload that ends between two questions is seen in halves once, and not twice
+            found = {release for release in (1, 2) if client.scan(canary(release)[1]) == canary(release)[0]}
+            if len(found) == 1:
+                break
         return found
 
     def state(self) -> str:

@@ -113,7 +113,8 @@ class AgentState:
         if self.next is None:
             return "none has run here"
         last = f"last poll {self.last_poll:%Y-%m-%d %H:%M} UTC" if self.last_poll else "no poll yet"
-        how = f" failed ({self.failures} in a row): {self.error[1]}" if self.error else ""
+        failed = f" failed ({self.failures} in a row)" if self.failures else ""
+        how = f"{failed}: {self.error[1]}" if self.error else ""
         due = f"{self.next.time:%Y-%m-%d %H:%M} UTC"
         return f"{last}{how}; " + (f"NO poll since {due}, when one was due" if self.overdue(now) else f"next {due}")
 
@@ -148,31 +149,6 @@ class AgentState:
         if self.error is not None:
             out["error"] = {"code": self.error[0], "what": _line(self.error[1])}
         return canonical.encode(out)
-
-    def as_json(self, now: datetime) -> Object:
-        """For ``coldchain status --json``."""
-        return {
-            "last_poll": self.last_poll.strftime(_TIME) if self.last_poll else None,
-            "last_good": self.last_good.strftime(_TIME) if self.last_good else None,
-            "next": self.next.time.strftime(_TIME) if self.next else None,
-            "failures": self.failures,
-            "overdue": self._overdue(now),
-            "problem": self.error[1] if self.error else None,
-        }
-
-    def line(self, now: datetime) -> str:
-        """For ``coldchain status``."""
-        if self.last_poll is None:
-            return "none has run here"
-        words = f"last poll {self.last_poll:%Y-%m-%d %H:%M} UTC"
-        if self.next is not None:
-            words += f", next {self.next.time:%Y-%m-%d %H:%M} UTC"
-        if self._overdue(now):
-            words = f"OVERDUE, is it running? {words}"
-        return words + (f"; failed {self.failures} times in a row: {self.error[1]}" if self.error else "")
-
-    def _overdue(self, now: datetime) -> bool:
-        return self.next is not None and (now - self.next.time).total_seconds() > OVERDUE_SECONDS
 
 
 def _encode(one: Moment) -> Object:

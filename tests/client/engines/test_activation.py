@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from coldchain.engines import activation
 from coldchain.engines.clamav import ClamAV
+from coldchain.engines.endpoint import EndpointEngines
 from coldchain.engines.interface import Corpora, LoadReport, LoadTest
 from coldchain.engines.settings import EngineSettings
+from coldchain.engines.view import View
 from coldchain.errors import EngineDownError, EngineError
-from tests.client.agent.publisher import hashes
+from coldchain.install.versions import Version
+from tests.client.agent.publisher import hashes, run
 from tests.client.engines.daemon import EICAR, EICAR_NAME, Daemon, daemon, needs_clamd, scanning
 from tests.client.engines.endpoints import (
     BEST,
@@ -204,6 +209,61 @@ def test_nothing_is_switched_under_a_clamd_that_does_not_answer(tmp_path: Path) 
         assert runs(clamd, 2, 1)
 
 
+def test_a_clamd_that_ends_before_its_turn_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the first question of a run and the activation lies a download, which may take hours."""
+    settle = EndpointEngines.settle
+    with daemon() as clamd:
+        endpoint = clamd_endpoint(tmp_path, clamd)
+        endpoint.publish(2, BETTER)
+
+        def then_it_ends(engines: EndpointEngines, *, forgive: bool = False) -> None:
+            settle(engines, forgive=forgive)
+            clamd.stop()
+
+        def switched(_view: View, to: Version) -> None:
+            raise AssertionError(f"switched to {to}")
+
+        monkeypatch.setattr(EndpointEngines, "settle", then_it_ends)
+        monkeypatch.setattr(View, "switch", switched)
+        assert isinstance(endpoint.update().error, EngineDownError)
+
+
+def test_an_order_to_reload_that_is_lost_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that meets a reload under way may find that it read the old set."""
+    orders: list[int] = []
+    reload = ClamAV.reload
+
+    def first_is_lost(engine: ClamAV) -> None:
+        orders.append(1)
+        if len(orders) > 1:
+            reload(engine)
+
+    monkeypatch.setattr(activation, "_RELOAD_AGAIN", 0.2)
+    monkeypatch.setattr(ClamAV, "reload", first_is_lost)
+    with daemon() as clamd:
+        endpoint = clamd_endpoint(tmp_path, clamd, "SelfCheck 0")
+        endpoint.publish(2, BETTER)
+        assert endpoint.update().error is None
+        assert runs(clamd, 2, 1)
+    assert len(orders) > 1
+
+
+async def test_whoever_is_cancelled_holds_the_lock_until_the_engine_is_left_alone(tmp_path: Path) -> None:
+    with daemon() as clamd:
+        endpoint = await asyncio.to_thread(clamd_endpoint, tmp_path, clamd)
+        endpoint.publish(2, BETTER)
+        slow, pid = slow_clamscan(tmp_path)
+        engines = EngineSettings((replace(clamd_engine(clamd), program=slow),))
+        task = asyncio.ensure_future(run(endpoint.directory, str(endpoint.mirror), engines=engines))
+        while not pid.exists() or not pid.read_text():
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended(int(pid.read_text()), wait=False)
+
+
 def test_a_clamd_that_is_pointed_elsewhere_is_told_and_nothing_is_held_against_the_release(tmp_path: Path) -> None:
     with daemon() as clamd:
         endpoint = make_endpoint(tmp_path, clamd_engine(clamd, 1))
@@ -282,21 +342,28 @@ def test_a_repaired_version_goes_to_the_engine_again(tmp_path: Path) -> None:
         damaged.chmod(0o644)
         damaged.write_bytes(b"nonsense")
         assert (endpoint.view() / "daily.hsb").read_bytes() == b"nonsense"  # the same file
+        reloads = clamd.log.count("Reading databases")
         done = endpoint.update()
         assert (done.action, done.error) == ("repaired", None)
+        assert clamd.log.count("Reading databases") == reloads + 1
         assert (endpoint.view() / "daily.hsb").read_bytes() == BEST["daily.hsb"]
         assert endpoint.memory().proved.endswith(".2")
         assert runs(clamd, 2, 1)
+
+
+def slow_clamscan(path: Path) -> tuple[Path, Path]:
+    """One that takes a minute, and the file that its process id is in once it has begun."""
+    program, pid = path / "slow", path / "pid"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec clamscan --version\necho $$ > {pid}\nexec sleep 60\n')
+    program.chmod(0o755)
+    return program, pid
 
 
 def test_whoever_interrupts_a_load_test_leaves_no_child_and_no_judgement(tmp_path: Path) -> None:
     with daemon() as clamd:
         endpoint = clamd_endpoint(tmp_path, clamd)
         endpoint.publish(2, BETTER)
-        pid = tmp_path / "pid"
-        slow = tmp_path / "slow"
-        slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec clamscan --version\necho $$ > {pid}\nexec sleep 60\n')
-        slow.chmod(0o755)
+        slow, pid = slow_clamscan(tmp_path)
         text = f'[[engine]]\nkind = "clamav"\nsocket = "{clamd.socket}"\nprogram = "{slow}"\n'
         (endpoint.directory.path / "policy.toml").write_text(text, encoding="utf-8")
         words = ["update", str(endpoint.directory.path), "--url", str(endpoint.mirror)]
