@@ -40,7 +40,7 @@ $(BENCH): benchmarks/requirements.lock $(READY)
 LOCK = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet
 lock:
 	$(LOCK) pyproject.toml --group dev -o requirements.lock
-	$(LOCK) client/pyproject.toml --extra agent -o client/requirements.lock
+	$(LOCK) client/pyproject.toml --extra agent --extra people -o client/requirements.lock
 	$(LOCK) --group bench -c requirements.lock -o benchmarks/requirements.lock
 
 clean:

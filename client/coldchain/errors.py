@@ -13,12 +13,14 @@
     |   |-- DigestError                  12  length or hash is not the signed one
     |   |-- RollbackError                13  older than what this client has already seen
     |   `-- ExpiredError                 14  signed, but its time is over (or our clock is wrong)
+    |-- OwnPolicyError                   15  the customer's own policy keeps a release back
     |-- EvidenceError                    16  a release without good evidence of its public log entry
     |-- NewerFormatError                 17  a format of a later version than this program knows
     |-- NotPublishedError                18  the signed metadata names no release for this region and channel
     |-- TransportError                   20  the servers could not be reached or broke off
     |   |-- ThrottledError               21  the server asked to come back later (429, 503)
-    |   `-- ResponseError                22  the server answered something we refuse (status, length, encoding)
+    |   |-- ResponseError                22  the server answered something we refuse (status, length, encoding)
+    |   `-- AllowanceError               23  the customer's own cap on bytes is reached
     |-- EngineError                      30  the engine refused the new set; the old one stays
     |   `-- EngineDownError              31  an engine is not there or does not answer; what it had stays
     |-- DamagedError                     40  what is installed is not what was signed
@@ -150,6 +152,13 @@ class ExpiredError(VerificationError):
     exit_code = 14
 
 
+class OwnPolicyError(ColdchainError):
+    """The customer's own policy keeps a release back."""
+
+    exit_code = 15
+    word = "kept back"
+
+
 class EvidenceError(ColdchainError):
     """A release without good evidence of its public log entry."""
 
@@ -199,6 +208,13 @@ class ResponseError(TransportError):
 
     exit_code = 22
     word = "bad answer"
+
+
+class AllowanceError(TransportError):
+    """The customer's own cap on bytes (a day's, or an update's) is reached."""
+
+    exit_code = 23
+    word = "over the cap"
 
 
 class EngineError(ColdchainError):

@@ -45,6 +45,7 @@ DEFAULT_SETTINGS: Final = (
 # recent_deltas = 16           # deltas from this many releases before, and from powers of two further back
 # keep_generations = 8         # published releases whose files stay after newer ones came
 # timestamp_hours = 4          # the timestamp is signed anew this often while the origin serves (it lives 36 hours)
+# poll_seconds = 0             # how often endpoints are asked to poll; 0: as they like, which is every hour
 """
     + DEFAULT_GATE
 )
@@ -59,6 +60,7 @@ class Settings:
     recent_deltas: int = 16
     keep_generations: int = 8
     timestamp_hours: int = 4
+    poll_seconds: int = 0
     gate: GateSettings = field(default_factory=GateSettings)
 
 
@@ -81,7 +83,12 @@ def load_settings(text: str) -> Settings:
             raise UsageError(f"settings.toml: {error.what}") from error
     gate = gate_settings(document.get("gate", {}))
     settings = Settings(**{**document, "channels": tuple(channels), "gate": gate})
-    numbers = {"recent_deltas": (1, 256), "keep_generations": (1, 1000), "timestamp_hours": (1, 24)}
+    numbers = {
+        "recent_deltas": (1, 256),
+        "keep_generations": (1, 1000),
+        "timestamp_hours": (1, 24),
+        "poll_seconds": (0, 86_400),
+    }
     for name, (least, most) in numbers.items():
         value = getattr(settings, name)
         if type(value) is not int or not least <= value <= most:

@@ -7,6 +7,7 @@
     refresh     otherwise the full TUF workflow, from the first source that carries it to its end
     decide      the region's release against what is installed, its rollout, and this endpoint's bucket
     evidence    the manifest and its proof: in the public log, by the policy in force (:mod:`coldchain.agent.log_evidence`)
+    own policy  the customer's own policy about the release (:mod:`coldchain.agent.own_policy`)
     download    the delta from the installed release (or the full bundle), to their signed digests
     stage       decode into staging, every section and the bundle digest checked
     switch      one rename; evidence and previous version stand before it
@@ -26,21 +27,25 @@ import contextlib
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from coldchain.agent.allowance import open_allowance
 from coldchain.agent.current_metadata import CurrentMetadata
 from coldchain.agent.log_evidence import LogEvidence
+from coldchain.agent.network import NetworkSettings, network_of
+from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.sources import Sources
+from coldchain.agent.told import Told
 from coldchain.agent.transport import Progress, Source, Traffic, open_sources
 from coldchain.bundle.description import BundleDescription
 from coldchain.canonical import JSON
 from coldchain.engines.activation import EngineOutcome
 from coldchain.engines.endpoint import EndpointEngines, first_error
-from coldchain.engines.settings import EngineSettings, read_engine_settings
+from coldchain.engines.settings import EngineSettings, engine_settings
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
@@ -48,15 +53,17 @@ from coldchain.errors import (
     HeldError,
     MalformedError,
     NewerFormatError,
+    OwnPolicyError,
     StaleError,
     TransportError,
     VerificationError,
 )
-from coldchain.evidence import check_manifest, open_evidence
+from coldchain.evidence import Evidence, check_manifest, open_evidence
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.engine_memory import EngineMemory
 from coldchain.install.part import SUFFIX
+from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.receipt import APPLIED, applied
@@ -151,6 +158,8 @@ class Settings:
         progress: told how a download comes on.
         engines: instead of those that the customer's ``policy.toml`` names; None for those.
         limits: bounds.
+        network: instead of the section of the directory's policy.toml; None for that.
+        told: what servers asked for in earlier runs, and, after this one, in it.
     """
 
     urls: Sequence[str] | None = None
@@ -161,6 +170,8 @@ class Settings:
     progress: Progress = silent
     engines: EngineSettings | None = None
     limits: Limits = LIMITS
+    network: NetworkSettings | None = None
+    told: Told = field(default_factory=Told)
 
 
 async def update(directory: ClientDirectory, settings: Settings | None = None) -> Outcome:
@@ -170,6 +181,7 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
 
     Raises:
         HeldError: a newer release exists and is not for this endpoint yet.
+        OwnPolicyError: it exists, and the customer's own policy keeps it back.
         ColdchainError: one kind per cause; ``kept`` says what still runs.
     """
     settings = settings or Settings()
@@ -194,13 +206,17 @@ class _Update:
         self.directory, self.config, self.settings, self.limits = directory, config, settings, settings.limits
         self.now = settings.now()
         self.traffic = Traffic()
+        policy = read_customer_policy(directory, self.limits)
+        self.network = settings.network or network_of(policy)
+        self.own = OwnPolicy(directory, policy, self.network, self.traffic, self.now, self.limits)
+        self.logged: Evidence | None = None
         self.state = directory.state()
         self.old: Version | None = None
         self.pack: PackSource | None = None
         self.why: str | None = None
         self.fallback: str | None = None
         self.kept = "what was installed stays in use"
-        named = settings.engines if settings.engines is not None else read_engine_settings(directory.path)
+        named = settings.engines if settings.engines is not None else engine_settings(policy.tables)
         self.stopped = threading.Event()
         memories, remember, stopped = self.state.engines, self._remember_engines, self.stopped.is_set
         self.engines = EndpointEngines(directory, config, named, memories, remember, settings.now, self.limits, stopped)
@@ -252,8 +268,18 @@ class _Update:
     async def _open(self) -> AsyncIterator[list[Source]]:
         """The pack that was given and nothing else, or else the servers and directories."""
         if self.settings.pack is None:
-            async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as opened:
-                yield opened
+            network = self.network
+            urls = self.settings.urls or network.urls(self.config.urls)
+            allowance = open_allowance(
+                self.directory, network.most_bytes_per_day, network.most_bytes_per_update, self.now
+            )
+            try:
+                async with open_sources(
+                    urls, self.traffic, self.limits, network, told=self.settings.told, allowance=allowance
+                ) as opened:
+                    yield opened
+            finally:
+                allowance.done()
             return
         with open_pack(self.settings.pack, self.traffic, self.limits) as self.pack:
             self.pack.check_for(self.config)
@@ -274,23 +300,27 @@ class _Update:
         )
         damage = self._damage(release)
         repair = self.old is not None and self.old.release == release.release and damage is not None
-        if not repair:
-            try:
-                decision = self._decide(found, release)
-            except HeldError as held:
-                if damage is not None:
-                    await self._restore(found, damage, held)
-                raise
-            if decision == "current":
+        try:
+            if not repair and self._decide(found, release) == "current":
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
-        self._want(release)
-        if self.pack is not None:
-            self.pack.check_content(release, self.old.release if self.old and damage is None else None)
-        statement = await self._statement(found, release)
+            self._want(release)
+            if self.pack is not None:
+                self.pack.check_content(release, self.old.release if self.old and damage is None else None)
+            statement = await self._statement(found, release)
+            if repair:  # no new release: the customer's policy does not stand in its way
+                statement |= await self._approval_of_old(release)
+            else:
+                statement |= await self.own.check(release, statement[MANIFEST], self.logged)
+        except (HeldError, OwnPolicyError) as held:
+            if damage is not None and not repair:
+                await self._restore(found, damage, held)
+            raise
         evidence = trusted.gather_evidence(self.directory, self.config, found, statement)
         way = await self._install(release, evidence, damage)
         action = "repaired" if repair else "updated" if self.old else "installed"
+        if not repair:
+            self.own.record(release.release, "applied", f"release {release.release} is meant for this endpoint")
         return self._outcome(action, found, release, way)
 
     def _want(self, release: RegionRelease) -> None:
@@ -298,7 +328,7 @@ class _Update:
         every = (release.evidence, release.full, *release.deltas.values())
         self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
-    async def _restore(self, found: TrustedSet, damage: str, held: HeldError) -> None:
+    async def _restore(self, found: TrustedSet, damage: str, held: HeldError | OwnPolicyError) -> None:
         """Installs the damaged release anew while the newer one is not for this endpoint yet, from its own signed evidence.
 
         Raises:
@@ -389,8 +419,12 @@ class _Update:
             self.directory.write_state(self.state)
         assert self.state.bucket is not None
         decision = decide(release, rollout, self.old.release if self.old else None, self.state.bucket[1])
+        if decision.action != "apply":
+            self.own.record(release.release, decision.action, decision.reason)
         if decision.action in ("held", "wait"):
             raise HeldError(decision.reason, todo="nothing; a later update brings it when the rollout gets here")
+        if decision.action == "apply":
+            self.own.check_number(release.release)
         return decision.action
 
     def _damage(self, release: RegionRelease) -> str | None:
@@ -420,7 +454,18 @@ class _Update:
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
         kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
         files |= {APPLIED: kept[APPLIED]} if APPLIED in kept else {}
-        trusted.write_evidence(self.directory, self.old.name, files)
+        approval, unapproved = await self.own.installed(release, kept)
+        trusted.write_evidence(self.directory, self.old.name, files | approval)
+        if unapproved:
+            raise OwnPolicyError(
+                f"release {release.release} is installed, and your own policy asks for an approval of it: {unapproved}",
+                todo=NEXT["approval"],
+            )
+
+    async def _approval_of_old(self, release: RegionRelease) -> dict[str, bytes]:
+        assert self.old is not None
+        kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
+        return (await self.own.installed(release, kept))[0]
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
         """The release's manifest, its proof and rebuilders' attestations, by file name: what is public about the release, checked.
@@ -432,7 +477,7 @@ class _Update:
         manifest, proof = open_evidence(data, release, self.limits)
         check_manifest(manifest, release, self.limits)
         log = self._log()
-        await log.check(found.root, release, manifest, proof, self.old)
+        self.logged = await log.check(found.root, release, manifest, proof, self.old)
         out = {EVIDENCE: data, MANIFEST: manifest, **({PROOF: proof} if proof is not None else {})}
         return out | await log.rebuilt(found.root, release, manifest)
 

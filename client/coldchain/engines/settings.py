@@ -23,7 +23,6 @@ Without any ``[[engine]]`` a client only keeps the verified set in ``current``, 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +31,8 @@ from typing import Final, cast
 from coldchain.bundle.description import check_token
 from coldchain.engines.interface import Corpora, EngineKind
 from coldchain.errors import MalformedError, UsageError
-from coldchain.install.directory import read_file
 
 FILE_NAME: Final = "policy.toml"
-MOST_BYTES: Final = 256 * 1024
 MOST_ENGINES: Final = 8
 MOST_PATHS: Final = 256
 NONE: Final = Corpora()
@@ -69,7 +66,7 @@ def engine_settings(table: Mapping[str, object]) -> EngineSettings:
     """The settings in a parsed ``policy.toml``. Other sections than ``engine`` and ``corpora`` are left to others.
 
     Args:
-        table: the whole document, as :mod:`tomllib` gives it.
+        table: the sections, as :mod:`tomllib` gives them (:attr:`coldchain.customer_policy.CustomerPolicy.tables`).
 
     Raises:
         UsageError: a key that is unknown, missing or of another type than above; the message names section and key.
@@ -118,26 +115,6 @@ def _one(entry: object, number: int, common: Corpora) -> OneEngine:
     )
     part.done()
     return made
-
-
-def read_engine_settings(directory: Path) -> EngineSettings:
-    """The settings of an endpoint's directory; none where it has no ``policy.toml``.
-
-    Raises:
-        UsageError: the file is no TOML, too long, or its engines are not as above.
-        StorageError: the disk refused.
-    """
-    path = directory / FILE_NAME
-    data = read_file(path, MOST_BYTES)
-    if data is None:
-        if path.exists():
-            raise UsageError(f"{path} is no regular file of at most {MOST_BYTES // 1024} KiB", todo=_NEXT)
-        return EngineSettings()
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path} is not TOML: {error}", todo=_NEXT) from error
-    return engine_settings(table)
 
 
 class _Section:

@@ -5,7 +5,7 @@
     python -P -m coldchain.engines.yara_child FOLDER SECONDS
     ["version", "1.23.0"]
     ["compiled", 5883]                          rules of all files together
-    ["found", "/work/canary", ["Coldchain_Canary_us_stable_42"]]
+    ["found", "/…/canary", ["Coldchain_Canary_us_stable_42"]]
     ["scanned", 17]
 
 What to scan stands in a file ``targets`` in the current directory, NUL between the names; what cannot be read is passed over. A file

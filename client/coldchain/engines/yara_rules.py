@@ -8,15 +8,18 @@ Source: yara-x's documentation; ``--relaxed-re-syntax``; what real sets were see
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import yara_x
+if TYPE_CHECKING:
+    import yara_x
 
 EXTERNALS: Final = ("filename", "filepath", "extension", "filetype", "owner", "md5")
 
 
 def compiler() -> yara_x.Compiler:
-    """A compiler with the settings of this project's engines."""
+    """A compiler with the settings of this project's engines. Raises ImportError without yara-x."""
+    import yara_x
+
     made = yara_x.Compiler(relaxed_re_syntax=True, includes_enabled=False)
     for name in EXTERNALS:
         made.define_global(name, "")

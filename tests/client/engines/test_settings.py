@@ -9,8 +9,10 @@ import pytest
 
 from coldchain.engines import settings
 from coldchain.engines.interface import Corpora
-from coldchain.engines.settings import EngineSettings, OneEngine, engine_settings, read_engine_settings
+from coldchain.engines.settings import EngineSettings, OneEngine, engine_settings
 from coldchain.errors import UsageError
+from coldchain.install.directory import ClientDirectory
+from coldchain.install.policy_file import read_customer_policy
 
 
 def parsed(text: str) -> EngineSettings:
@@ -106,16 +108,13 @@ def test_anything_else_is_refused_by_section_and_key(text: str, where: str, key:
     assert found.value.todo
 
 
-def test_read_from_the_directory(tmp_path: Path) -> None:
-    assert read_engine_settings(tmp_path) == EngineSettings()
+def test_a_mistake_in_an_engine_stops_whatever_reads_the_customers_policy(tmp_path: Path) -> None:
+    directory = ClientDirectory(tmp_path)
+    assert engine_settings(read_customer_policy(directory).tables) == EngineSettings()
     file = tmp_path / "policy.toml"
     file.write_text(shown(), encoding="utf-8")
-    assert len(read_engine_settings(tmp_path).engines) == 1
-    for bad in (b"[[engine]\n", b"\xff", b"#" * (256 * 1024 + 1)):
+    assert len(engine_settings(read_customer_policy(directory).tables).engines) == 1
+    for bad in (b"[[engine]\n", b"\xff", b"#" * (256 * 1024 + 1), b'[[engine]]\nkind = "other"', b"[corpora]\nx = 1"):
         file.write_bytes(bad)
         with pytest.raises(UsageError):
-            read_engine_settings(tmp_path)
-    file.unlink()
-    file.mkdir()
-    with pytest.raises(UsageError):
-        read_engine_settings(tmp_path)
+            read_customer_policy(directory)
