@@ -229,7 +229,7 @@ async def test_an_engine_that_does_not_take_the_release_is_loud_and_polls_go_on_
             for count, event in enumerate(("installed", "current"), 1):
                 clock.on(5000)
                 assert (await one.polled(count))["event"] == event
-                await one.until(lambda count=count: len(one.lines("engine")) == count)
+                await one.until(partial(lambda count: len(one.lines("engine")) == count, count))
                 line = one.lines("engine")[-1]
                 assert (line["level"], line["exit_code"], line["failures"]) == ("error", 30, 0)
                 assert "engine yara" in line["what"]
