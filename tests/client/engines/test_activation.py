@@ -296,6 +296,7 @@ def test_a_clamd_that_takes_no_reload_keeps_its_set(tmp_path: Path) -> None:
         assert isinstance(error, EngineDownError)
         assert endpoint.linked() == 1
         assert endpoint.memory().refused == ()
+        endpoint.engines = EngineSettings((clamd_engine(clamd),))
         assert endpoint.update().error is None
         assert runs(clamd, 2, 1)
 
