@@ -296,6 +296,7 @@ def test_a_clamd_that_takes_no_reload_keeps_its_set(tmp_path: Path) -> None:
         assert isinstance(error, EngineDownError)
         assert endpoint.linked() == 1
         assert endpoint.memory().refused == ()
+        endpoint.engines = EngineSettings((clamd_engine(clamd),))
         assert endpoint.update().error is None
         assert runs(clamd, 2, 1)
 
@@ -407,3 +408,13 @@ def test_the_canary_from_before_must_be_gone(shared: tuple[Daemon, Endpoint]) ->
     assert type(done.error) is EngineError
     assert (endpoint.linked(), done.release) == (1, 1)
     assert runs(clamd, 1, 300)
+
+
+def test_an_engine_never_goes_back_to_a_lower_release(tmp_path: Path) -> None:
+    with daemon() as clamd:
+        endpoint = clamd_endpoint(tmp_path, clamd)
+        endpoint.publish(3, BETTER)
+        assert endpoint.update().error is None
+        (done,) = endpoint.force(2, BEST)
+        assert (done.action, done.release, endpoint.linked()) == ("current", 3, 3)
+        assert runs(clamd, 3, 2)
