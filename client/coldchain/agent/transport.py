@@ -312,9 +312,7 @@ class HttpSource:
             if response.status in (403, 404):
                 return Answer(None, missing=True)
             if wait and response.status == 503:
-                raise self._throttled(
-                    "lets no more clients wait", retry_after(response.headers.get("Retry-After"), _now())
-                )
+                raise self._throttled("lets no more clients wait", _patience(response.headers))
             self._expect(path, response, (200,))
             if response.content_length is not None and response.content_length > most:
                 raise ResponseError(f"{self.url}/{path}: {response.content_length} bytes announced, {most} allowed")

@@ -28,6 +28,7 @@ beyond ``wait``. A file that is missing or damaged counts as empty.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ from coldchain.errors import (
     NewerFormatError,
     ResponseError,
     RollbackError,
+    StorageError,
     ThrottledError,
     VerificationError,
 )
@@ -274,3 +276,27 @@ def write_source_health(directory: ClientDirectory, health: SourceHealth, now: d
     with directory.folder() as here:
         if here.read(NAME, MOST_BYTES) != data:
             here.write(NAME, data)
+
+
+class SourceMemory:
+    """The memory as one run of an endpoint uses it.
+
+    Args:
+        directory: the endpoint's, its lock held.
+        now: the time of the run.
+    """
+
+    def __init__(self, directory: ClientDirectory, now: datetime) -> None:
+        self._directory, self._now = directory, now
+        self.health, self.conduct = read_source_health(directory), Conduct(now)
+
+    def order(self, urls: Sequence[str]) -> tuple[str, ...]:
+        """The order to ask in; see :meth:`SourceHealth.order`."""
+        return self.health.order(urls, self._now)
+
+    def write(self, sources: int) -> None:
+        """Enters how the run went, where there is a choice of sources. A disk that refuses is no reason for an update to fail."""
+        if sources > 1:
+            self.conduct.settle(self.health)
+            with contextlib.suppress(StorageError):
+                write_source_health(self._directory, self.health, self._now)
