@@ -51,7 +51,12 @@ class ServedTree:
         """The whole file; see the interface."""
 
         async def whole(storage: Storage, place: str) -> bytes | None:
-            return await storage.get(place) if await storage.stat(place) is not None else None
+            try:
+                return await storage.get(place)
+            except StorageError:
+                if await storage.stat(place) is not None:
+                    raise
+                return None
 
         found = await self._try(path, whole)
         if found is None:
@@ -69,9 +74,18 @@ class ServedTree:
 
     async def read(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """A range of the file in blocks; see the interface."""
-        storage, place = self._place(path)
-        async for block in storage.read(place, start, length):
-            yield block
+        for last in range(1, TRIES + 1):
+            storage, place = self._place(path)
+            begun = False
+            try:
+                async for block in storage.read(place, start, length):
+                    begun = True
+                    yield block
+            except StorageError:
+                if begun or last == TRIES or self._place(path)[1] == place:
+                    raise
+            else:
+                return
 
     async def list(self, prefix: str = "") -> AsyncIterator[str]:
         """All paths with this prefix but the metadata's; see the interface."""
