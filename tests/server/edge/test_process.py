@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -19,7 +20,8 @@ from coldchain_server.commands.edge import alone
 from coldchain_server.edge.freshness import Freshness
 from tests.client.agent.publisher import FIRST, SECOND, run
 from tests.server.edge.edges import Place, edge, page, requests, serves, url_of
-from tests.server.web.published import until
+from tests.server.test_serve import Process
+from tests.server.web.published import Client, until
 
 TIMESTAMP = "/metadata/timestamp.json"
 KEYS = ("signing", "release", "log", "catalogue", "founding", "home", "feeds", "assembly", "deltas", "witness")
@@ -49,8 +51,6 @@ def loaded(*words: str) -> set[str]:
 def test_its_process_loads_no_room_that_knows_keys(place: Place) -> None:
     taken = "127.0.0.1:9"  # nothing answers there, and the port to listen on is taken: it gets as far as serving
     with contextlib.ExitStack() as stack:
-        import socket
-
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = str(listener.getsockname()[1])
         found = loaded("edge", str(place.path / "edge"), *place.words(f"http://{taken}"), "--port", port)
@@ -63,7 +63,10 @@ def test_its_process_loads_no_room_that_knows_keys(place: Place) -> None:
 
 
 async def test_it_serves_follows_and_ends(place: Place) -> None:
-    async with place.origin() as origin, edge(place.path / "edge", *place.words(origin.url)) as one:
+    async with (
+        place.origin() as origin,
+        edge(place.path / "edge", *place.words(origin.url), "--metrics-port", "0") as one,
+    ):
         await serves(one, 1)
         await until_ready(one)
         status, _ = await one.get(TIMESTAMP)
@@ -91,13 +94,19 @@ async def test_it_serves_follows_and_ends(place: Place) -> None:
     assert one.lines[-1]["message"] == "stopped"
 
 
-async def until_ready(one: object) -> None:
-    while (await page(one)).facts["warnings"]:  # type: ignore[arg-type]
+async def until_ready(one: Process) -> None:
+    while (await page(one)).facts["warnings"]:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
-async def until_waiting(one: object) -> None:
-    await asyncio.sleep(0.3)
+async def until_waiting(one: Process) -> None:
+    """Until somebody waits, as its metrics tell."""
+    listening = one.said("listening")
+    assert listening is not None
+    text = b""
+    while b"coldchain_waiting 1\n" not in text:
+        async with Client(*await asyncio.open_connection("127.0.0.1", listening["metrics_port"])) as client:
+            text = (await client.get("/metrics")).body
 
 
 async def test_killed_and_cut_off_it_serves_what_it_had_and_says_how_old(place: Place) -> None:
@@ -155,8 +164,6 @@ def test_what_must_be_said_the_first_time(place: Place) -> None:
     assert done.exit_code == UsageError.exit_code
     assert "--upstream" in json.loads(done.stdout)["what"]
     assert not (place.path / "edge").exists()
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = ["edge", str(place.path / "edge"), *place.words("http://127.0.0.1:9"), "--json"]
         done = runner.invoke(alone, [*words, "--port", str(taken.getsockname()[1])])
