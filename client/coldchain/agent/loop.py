@@ -282,7 +282,7 @@ class Agent:
             return
         self._work = None
         if isinstance(result, Outcome):
-            self._ended("good", result, None)
+            self._ended("good", result, result.error)
         else:
             self._ended(ending_of(result), None, result)
         _give_memory_back()
@@ -320,7 +320,8 @@ class Agent:
         if outcome is not None:
             self._health = Health(outcome.release, outcome.good_until, False)
             self._check_stale()
-            self._set(after, None, self._settings.now(), outcome)
+            behind = (error.exit_code, error.what) if error else None  # an engine that does not run the release
+            self._set(after, behind, self._settings.now(), outcome)
         elif isinstance(error, LockedError):
             self._set(after, self._state.error)
         else:
@@ -350,7 +351,7 @@ class Agent:
             next=moment(instant, after.wait),
             told={server: moment(instant, until - instant.boot) for server, until in self._told.until().items()},
             last_poll=ended or state.last_poll,
-            last_good=ended if ended and error is None else state.last_good,
+            last_good=ended if ended and (error is None or outcome is not None) else state.last_good,
             error=error,
             received=state.received + (outcome.bytes_down if outcome else 0),
         )
@@ -387,8 +388,10 @@ class Agent:
         if health.stale:
             since = f" since {health.good_until:%Y-%m-%d %H:%M} UTC" if health.good_until else " yet"
             parts.append(f"STALE: no fresh metadata{since}")
-        if state.error:
+        if state.error and state.failures:
             parts.append(f"last poll failed ({state.failures} in a row): {state.error[1]}")
+        elif state.error:
+            parts.append(state.error[1])
         next_poll = self._settings.now() + timedelta(seconds=max(self._left(), 0.0))
         parts.append(f"next poll {next_poll:%Y-%m-%d %H:%M:%S} UTC")
         return "; ".join(parts)
@@ -403,7 +406,8 @@ class Agent:
             level: Level = "info" if quiet else "error" if _alarming(error) else "warning"
             fields = _error_fields(error) | {"failures": self._state.failures, "next_seconds": round(wait)}
             words = f"{error.word}: {error.what}; {error.kept or 'what was installed stays in use'}; next poll in {wait:.0f} s"
-            self._log.line(level, "held" if isinstance(error, HeldError) else "poll failed", words, **fields)
+            event = "held" if isinstance(error, HeldError) else "poll failed" if outcome is None else "engine"
+            self._log.line(level, event, words, **fields)
         self._say_stale()
 
     def _say_stale(self) -> None:

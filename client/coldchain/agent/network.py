@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -34,13 +33,13 @@ from typing import Final, NoReturn
 
 from coldchain.agent.proxies import MOST_EXEMPT, Login, Proxy, check_login, environment_proxy, exempt, parse_proxy
 from coldchain.agent.schedule import Rules
+from coldchain.customer_policy import CustomerPolicy
 from coldchain.errors import StorageError, UsageError
 from coldchain.install.directory import MOST_URLS, ClientDirectory, normal_url, read_file
-from coldchain.limits import GIB, LIMITS, MIB, Limits
+from coldchain.install.policy_file import read_customer_policy
+from coldchain.limits import GIB, LIMITS, Limits
 
 SECTION: Final = "policy.toml, [network]"
-POLICY_FILE: Final = "policy.toml"
-POLICY_BYTES: Final = MIB
 _LOGIN_BYTES: Final = 1024
 _DAY: Final = 86_400
 _NUMBERS: Final = {
@@ -266,18 +265,18 @@ def read_network(directory: ClientDirectory) -> NetworkSettings:
     """The settings of an endpoint; the defaults when it has no ``policy.toml``.
 
     Raises:
-        UsageError: the file is not TOML, or its section is wrong.
+        UsageError: the file is not in order.
     """
-    with directory.folder() as here:
-        data = here.read(POLICY_FILE, POLICY_BYTES)
-        if data is None:
-            if here.look(POLICY_FILE) is not None:
-                raise UsageError(f"{POLICY_FILE} is not a file of at most {POLICY_BYTES:,} bytes")
-            return NetworkSettings()
-    try:
-        table = tomllib.loads(data.decode()).get("network", {})
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{POLICY_FILE} is not TOML: {error}") from error
+    return network_of(read_customer_policy(directory))
+
+
+def network_of(policy: CustomerPolicy) -> NetworkSettings:
+    """The settings in a customer's policy.
+
+    Raises:
+        UsageError: its section ``network`` is not in order.
+    """
+    table = policy.tables.get("network", {})
     if not isinstance(table, dict):
         raise UsageError(f"{SECTION} is not a section")
     return network_settings(table)

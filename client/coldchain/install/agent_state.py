@@ -113,7 +113,8 @@ class AgentState:
         if self.next is None:
             return "none has run here"
         last = f"last poll {self.last_poll:%Y-%m-%d %H:%M} UTC" if self.last_poll else "no poll yet"
-        how = f" failed ({self.failures} in a row): {self.error[1]}" if self.error else ""
+        failed = f" failed ({self.failures} in a row)" if self.failures else ""
+        how = f"{failed}: {self.error[1]}" if self.error else ""
         due = f"{self.next.time:%Y-%m-%d %H:%M} UTC"
         return f"{last}{how}; " + (f"NO poll since {due}, when one was due" if self.overdue(now) else f"next {due}")
 

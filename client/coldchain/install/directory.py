@@ -10,9 +10,12 @@
     current, previous      links into versions/: what runs, and what ran before
     state.json             :mod:`coldchain.install.state`
     agent.json, usage.json :mod:`coldchain.install.agent_state`, :mod:`coldchain.agent.allowance`
-    policy.toml            the customer's policy; section [network] is :mod:`coldchain.agent.network`'s
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
+    policy.toml            the customer's own policy: which releases may be applied, and when (:mod:`coldchain.customer_policy`)
+    approvals/             approvals of the customer's own security team, put there by whoever has them (:mod:`coldchain.approval`)
+    decided.json           :mod:`coldchain.install.decided`
+    engines/NAME/          an engine's own view of the installed bundle, where none is configured elsewhere
     lock                   held (flock) by the one process that may change anything
     agent.lock             held by the one agent of the directory, for all its life
 
@@ -71,6 +74,9 @@ ENTRIES = frozenset(
         "staging",
         "policy",
         "policy.toml",
+        "approvals",
+        "decided.json",
+        "engines",
         "agent.json",
         "usage.json",
         "lock",

@@ -20,6 +20,7 @@ from coldchain.agent.log_lines import LogLines
 from coldchain.agent.loop import Agent, AgentSettings, _Work, ending_of
 from coldchain.agent.notify import Notify
 from coldchain.agent.update import Settings
+from coldchain.engines.settings import EngineSettings, OneEngine
 from coldchain.errors import (
     AllowanceError,
     ColdchainError,
@@ -230,6 +231,31 @@ async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path
         assert (await one.polled(7))["event"] == "updated"
         assert one.state.failures == 0
     assert one.lines("stale") == []
+
+
+async def test_an_engine_that_does_not_take_the_release_is_loud_and_polls_go_on_as_ever(
+    world: World, tmp_path: Path
+) -> None:
+    """The rules of this world find something in every file."""
+    directory = world.copy(world.fresh, tmp_path / "endpoint")
+    async with serving(Edge(world.one)) as url:
+        clock = Clock(datetime.now(UTC))
+        engines = EngineSettings((OneEngine("yara", "yara"),))
+        update = Settings(urls=(url,), now=lambda: clock.time, engines=engines)
+        async with running(directory, url, clock=clock, update=update) as one:
+            await one.until(lambda: one.lines("started"))
+            for count, event in enumerate(("installed", "current"), 1):
+                clock.on(5000)
+                assert (await one.polled(count))["event"] == event
+                await one.until(partial(lambda count: len(one.lines("engine")) == count, count))
+                line = one.lines("engine")[-1]
+                assert (line["level"], line["exit_code"], line["failures"]) == ("error", 30, 0)
+                assert "engine yara" in line["what"]
+                assert one.state.error == (30, line["what"])
+                assert one.state.last_good == one.state.last_poll
+                assert "failed" not in one.agent._words()
+                assert line["what"] in one.agent._words()
+        assert "failed" not in status(directory, clock.time).agent.line(clock.time)
 
 
 async def test_stale_is_loud_and_what_is_installed_stays(world: World, tmp_path: Path) -> None:

@@ -113,12 +113,12 @@ def test_the_file_of_an_endpoint(tmp_path: Path) -> None:
     directory.make()
     assert read_network(directory) == NetworkSettings()
     file = directory.path / "policy.toml"
-    for text in ("", "[release]\nhold = true\n", "[network]\n"):
+    for text in ("# nothing\n", "[release]\nhold = true\n", "[network]\n"):
         file.write_text(text)
         assert read_network(directory) == NetworkSettings()
     file.write_text("[network]\nmost_bytes_per_day = 5_000_000\n")
     assert read_network(directory).most_bytes_per_day == 5_000_000
-    for bad in (b"[network", b"\xff", b"network = 1", b"[[network]]", b"#" * (network.POLICY_BYTES + 1)):
+    for bad in (b"[network", b"\xff", b"network = 1", b"[[network]]", b"#" * (LIMITS.customer_policy_bytes + 1)):
         file.write_bytes(bad)
         with pytest.raises(UsageError, match=r"policy\.toml"):
             read_network(directory)
