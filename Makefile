@@ -53,7 +53,7 @@ deb: $(READY) ## Debian packages for this machine's release, into dist/
 LOCK = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet
 lock:
 	$(LOCK) pyproject.toml --group dev -o requirements.lock
-	$(LOCK) client/pyproject.toml --extra agent -o client/requirements.lock
+	$(LOCK) client/pyproject.toml --extra agent --extra people -o client/requirements.lock
 	$(LOCK) --group bench -c requirements.lock -o benchmarks/requirements.lock
 	$(LOCK) pyproject.toml -c requirements.lock -o server/requirements.lock
 	$(LOCK) --group build -c requirements.lock -o deploy/build-requirements.lock

@@ -111,12 +111,12 @@ class LogEvidence:
             TransportError: too few could be had.
         """
         policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
-        if policy is None or not policy.rebuilds:
+        if policy is None or not policy.rebuilds_asked:
             return {}
         stated = parse_manifest(manifest, self.limits)
         files: dict[str, bytes] = {}
         unreachable: TransportError | None = None
-        for key in policy.rebuilders.values():
+        for key in {key.raw: key for names, _ in policy.rebuilds_asked for key in names.values()}.values():
             try:
                 data = await self._attestation(stated, release, key)
             except TransportError as error:
@@ -134,7 +134,7 @@ class LogEvidence:
     def still_rebuilt(self, root: Metadata, release: RegionRelease, kept: Mapping[str, bytes]) -> bool:
         """Whether the attestations kept with the installed release are what the policy asks for now."""
         policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
-        if policy is None or not policy.rebuilds:
+        if policy is None or not policy.rebuilds_asked:
             return True
         try:
             manifest = parse_manifest(kept.get(MANIFEST, b""), self.limits)
@@ -179,7 +179,7 @@ class LogEvidence:
             return
         try:
             found = check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
-            if policy.rebuilds:
+            if policy.rebuilds_asked:
                 check_rebuilders(policy, found.manifest, release.region, kept, self.limits)
         except EvidenceError as error:
             raise EvidenceError(
