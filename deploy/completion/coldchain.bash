@@ -20,11 +20,12 @@ _coldchain() {
         esac
         ;;
     update)
-        options="-h --help --json --url --pack --repair"
+        options="-h --help --json --url --pack --wait --repair"
         kind="folder"
         case $before in
         --url) kind=value-folder ;;
         --pack) kind=value-file ;;
+        --wait) kind=value- ;;
         esac
         ;;
     status)

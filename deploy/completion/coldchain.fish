@@ -17,6 +17,7 @@ complete -c coldchain -n '__fish_seen_subcommand_from update' -s h -l help -d 's
 complete -c coldchain -n '__fish_seen_subcommand_from update' -l json -d 'one JSON object on stdout'
 complete -c coldchain -n '__fish_seen_subcommand_from update' -l url -x -a '(__fish_complete_directories)' -d 'for this run, instead of the configured ones'
 complete -c coldchain -n '__fish_seen_subcommand_from update' -l pack -r -F -d 'from this pack, without a network, instead of any URL'
+complete -c coldchain -n '__fish_seen_subcommand_from update' -l wait -x -d 'first wait for news, at most this long; then poll'
 complete -c coldchain -n '__fish_seen_subcommand_from update' -l repair -d 'install the release anew from its full bundle'
 complete -c coldchain -n '__fish_seen_subcommand_from update' -a '(__fish_complete_directories)'
 complete -c coldchain -n __fish_use_subcommand -a status -d 'Say what runs and how fresh it is.'

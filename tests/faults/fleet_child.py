@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from coldchain.agent.log_lines import LogLines
-from coldchain.agent.loop import Agent, AgentSettings, random_draw
+from coldchain.agent.loop import Agent, AgentSettings
 from coldchain.agent.notify import Notify
 from coldchain.install.directory import ClientDirectory
+from coldchain.install.source_health import random_draw
 
 
 async def main(hurry: float, paths: list[str]) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.commands import packs
-from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
+from coldchain.commands.command import (
+    Add,
+    Found,
+    base_url,
+    endpoint_argument,
+    own_policy,
+    time_words,
+    utc_now,
+    whole_number,
+)
 from coldchain.commands.view import Checks, Facts, Lines, Verdict, facts, view
 from coldchain.customer_policy import FILE_NAME
 from coldchain.engines.activation import EngineOutcome
@@ -66,11 +75,14 @@ def add(command: Add) -> None:
         "update",
         _update,
         "poll, and fetch, verify and install what is new",
-        "coldchain update /var/lib/coldchain",
+        "coldchain update /var/lib/coldchain\n  coldchain update /var/lib/coldchain --wait 3600",
     )
     endpoint_argument(change)
     change.add_argument("--url", action="append", type=base_url, help="for this run, instead of the configured ones")
     change.add_argument("--pack", metavar="FILE", help="from this pack, without a network, instead of any URL")
+    change.add_argument(
+        "--wait", metavar="SECONDS", type=whole_number, help="first wait for news, at most this long; then poll"
+    )
     change.add_argument("--repair", action="store_true", help="install the release anew from its full bundle")
     shown = command(
         "status", _status, "say what runs and how fresh it is", "coldchain status /var/lib/coldchain --json"
@@ -174,8 +186,11 @@ def _check_same(directory: ClientDirectory, config: Config, policy_said: bool) -
 def _update(options: argparse.Namespace) -> Found:
     import asyncio
 
+    from coldchain.agent.news import NewsSettings, wait_for_news
     from coldchain.agent.update import Settings, update
 
+    if options.wait and options.pack:
+        raise UsageError("--wait asks servers, and --pack needs none", todo="give one of them")
     if options.pack and options.url:
         raise UsageError("--pack and --url are two ways to the same thing", todo="give one of them")
     settings = Settings(
@@ -184,7 +199,10 @@ def _update(options: argparse.Namespace) -> Found:
         repair=options.repair,
         progress=show_progress if sys.stderr.isatty() and not options.json else show_nothing,
     )
-    done = asyncio.run(update(ClientDirectory(Path(options.directory)), settings))
+    directory = ClientDirectory(Path(options.directory))
+    if options.wait:
+        asyncio.run(wait_for_news(directory, options.wait, NewsSettings(urls=settings.urls)))
+    done = asyncio.run(update(directory, settings))
     size = f"{done.bytes_down:,} bytes, {done.requests} request{'s' if done.requests != 1 else ''}"
     if done.action == "current":
         text = f"current: release {done.release} is the newest ({done.check} check: {size})"
