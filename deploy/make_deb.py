@@ -26,6 +26,7 @@ from deploy.command_lines import VERSION
 ROOT = Path(__file__).parents[1]
 PARTS = ("client", "server", "deploy", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 DATE = "Thu, 26 Nov 2026 00:00:00 +0000"
+SERVERS = ("coldchain-edge", "coldchain-origin", "coldchain-witness")
 LOCKS = ("client/requirements.lock", "server/requirements.lock")
 
 
@@ -87,7 +88,7 @@ def _units(source: Path) -> None:
     """Under the names that debhelper looks for, and with the packages' own program."""
     for path in sorted((source / "deploy").glob("coldchain-*.*")):
         if path.suffix in (".service", ".timer"):
-            package = "coldchain-server" if path.stem in ("coldchain-origin", "coldchain-witness") else "coldchain"
+            package = "coldchain-server" if path.stem in SERVERS else "coldchain"
             text = path.read_text(encoding="utf-8").replace("/opt/coldchain/bin/", "/usr/bin/")
             (source / "debian" / f"{package}.{path.name}").write_text(text, encoding="utf-8")
 

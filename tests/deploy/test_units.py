@@ -46,7 +46,7 @@ def installed(folder: Path) -> Path:
 def test_there_are_the_units_that_the_pages_speak_of() -> None:
     names = {path.name for path in UNITS}
     assert names == {
-        *(f"coldchain-{one}.service" for one in ("agent", "mirror", "monitor", "origin", "update", "witness")),
+        *(f"coldchain-{one}.service" for one in ("agent", "edge", "mirror", "monitor", "origin", "update", "witness")),
         *(f"coldchain-{one}.timer" for one in ("mirror", "monitor", "update")),
     }
     pages = "".join(path.read_text(encoding="utf-8") for path in (DEPLOY.parent / "docs").glob("*.md"))
