@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from coldchain import customer_policy
+from coldchain.agent.network import network_of
 from coldchain.customer_policy import CustomerPolicy, age_words, parse_customer_policy
+from coldchain.engines.settings import engine_settings
 from coldchain.errors import UsageError
 from coldchain.install.policy_file import TEMPLATE
 from coldchain.limits import LIMITS
@@ -75,6 +77,9 @@ def test_the_commented_file_that_init_writes_asks_for_nothing_and_every_line_of_
     ]
     found = parse_customer_policy("\n".join(switched).encode())
     assert len(found.words()) == 7
+    assert network_of(found).mirrors == ("https://mirror.intra.example",)
+    (engine,) = engine_settings(found.tables).engines
+    assert len(engine.corpora.clean) == 2
     named = {key for keys in customer_policy.SECTIONS.values() for key in keys}
     for key in named:
         assert any(line.startswith((f"{key} = ", f"[log.{key}]")) for line in switched), key

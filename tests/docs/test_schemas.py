@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from coldchain import cli
+from coldchain.install.agent_state import AgentState, Moment, write_agent_state
+from coldchain.install.directory import ClientDirectory
 from docs.make_schemas import FOLDER, SHAPES, page
 from tests.client.monitor.conftest import template, ways, world
 from tests.client.monitor.watched import Watched
@@ -109,6 +112,11 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
     run("init", place, "--root", root, "--region", "us", "--url", tree)
     run("status", place, code=41)
     assert run("update", place)["action"] == "installed"
+    beside = str(tmp_path / "mirror")
+    run("mirror", beside, code=2)
+    for action in ("mirrored", "current"):
+        words = ("--root", root, "--region", "us", "--url", tree, "--packs") if action == "mirrored" else ()
+        assert run("mirror", beside, *words)["action"] == action
     policy = endpoint.directory / "policy.toml"
     policy.write_text('[[engine]]\nkind = "yara"\n')
     (engine,) = run("update", place, code=30)["engines"]  # its rule matches everything
@@ -208,9 +216,13 @@ def test_what_an_agent_answers(tmp_path: Path, run: Run) -> None:
         out, err = agent.communicate()
     assert agent.returncode == 0, err
     check("agent", json.loads(out))
-    assert run("status", str(endpoint.directory), code=41 if not (endpoint.directory / "current").exists() else 0)[
-        "agent"
-    ]
+    now = datetime.now(UTC).replace(microsecond=0)
+    for state in (
+        AgentState("boot", next=Moment(1, now, 1)),
+        AgentState("boot", 3, last_poll=now, last_good=now, next=Moment(1, now, 1), error=(20, "no route")),
+    ):
+        write_agent_state(ClientDirectory(endpoint.directory), state)
+        assert run("status", str(endpoint.directory), code=41)["agent"]
 
 
 def test_every_shape_was_seen() -> None:

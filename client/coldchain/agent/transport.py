@@ -274,7 +274,11 @@ class HttpSource:
         )
 
     def _busy(self, what: str, headers: Mapping[str, str] | None) -> ThrottledError:
-        seconds = retry_after(headers.get("Retry-After") if headers else None, datetime.now(UTC))
+        seconds = None
+        if headers:
+            # a date is held against the server's own clock, where it says what that is: ours may be wrong
+            now = _date(headers.get("Date", "")) or datetime.now(UTC)
+            seconds = retry_after(headers.get("Retry-After"), now)
         self._manner.told.busy(self.url, seconds)
         return self._throttled(what, seconds)
 
@@ -390,13 +394,18 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(min(int(value[:9]), 86_400))
+    when = _date(value)
+    if when is None:
+        return None
+    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+
+
+def _date(value: str) -> datetime | None:
     try:
         when = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def poll_seconds(headers: Mapping[str, str]) -> float | None:

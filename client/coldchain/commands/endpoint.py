@@ -13,6 +13,7 @@ from coldchain.canonical import Object
 from coldchain.commands import packs
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
 from coldchain.commands.view import Checks, Facts, Lines, Verdict, facts, view
+from coldchain.customer_policy import FILE_NAME
 from coldchain.engines.activation import EngineOutcome
 from coldchain.errors import (
     ColdchainError,
@@ -30,7 +31,7 @@ from coldchain.evidence import DO_NOT, effective_policy
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
-from coldchain.install.policy_file import write_template
+from coldchain.install.policy_file import read_customer_policy, write_template
 from coldchain.install.status import Status, status
 from coldchain.limits import LIMITS
 from coldchain.tlog.policy import Policy
@@ -122,9 +123,18 @@ def _init(options: argparse.Namespace) -> Found:
         f"pinned root: version {root.version}, fingerprint {fingerprint}\n"
         "  compare the fingerprint with the one the publisher tells you over another way\n"
         f"public log: {_policy_words(policy)} ({'your own policy' if own is not None else 'as the root says'})\n"
+        f"your own policy: {directory.path / FILE_NAME} ({_asks(directory)})\n"
         f"next: coldchain update {directory.path}"
     )
     return {"directory": str(directory.path), "root": fingerprint, "root_version": root.version}, text, None
+
+
+def _asks(directory: ClientDirectory) -> str:
+    """What the customer's own policy asks for; a file that is not in order is no reason not to pin a root."""
+    try:
+        return "; ".join(read_customer_policy(directory).words()) or "asks for nothing yet"
+    except UsageError as error:
+        return f"NOT IN ORDER: {error.what}"
 
 
 def _policy_words(policy: Policy) -> str:

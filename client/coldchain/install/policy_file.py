@@ -46,6 +46,22 @@ TEMPLATE: Final = """\
 #key = "security.example.com/fleet+addde34f+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
 #url = "https://security.example.com/coldchain"
 
+# How servers are reached, and what it may cost; docs/agent.md shows every line.
+#[network]
+# Asked before the URLs of `coldchain init`, in this order.
+#mirrors = ["https://mirror.intra.example"]
+
+# Engines that load the sets, each tried before it runs one and asked afterwards; docs/engines.md shows every line.
+#[[engine]]
+#kind = "clamav"
+#socket = "/run/clamav/clamd.ctl"
+#view = "/var/lib/clamav/coldchain"
+
+# Your own files that every new set is tried on: nothing may be found in the first, and every one of the second must be.
+#[corpora]
+#clean = ["/usr/bin", "/srv/our-product"]
+#must_detect = ["/srv/samples/eicar.com"]
+
 [reports]
 # This version sends nothing to anybody. The line is here so that you can rely on it: a later version asks before that changes.
 send = false

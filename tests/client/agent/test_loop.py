@@ -29,6 +29,7 @@ from coldchain.errors import (
     HeldError,
     LockedError,
     NotInstalledError,
+    OwnPolicyError,
     ResponseError,
     StaleError,
     StorageError,
@@ -194,6 +195,39 @@ async def test_one_busy_server_does_not_stand_in_the_way_of_another(world: World
         assert len(bad.asked) <= 2
 
 
+async def test_a_new_policy_does_not_lead_to_a_busy_server_earlier(world: World, tmp_path: Path) -> None:
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    policy = directory.path / "policy.toml"
+    async with raw_server(busy) as server:
+        policy.write_text(f'[network]\nmirrors = ["{server.url}", "{tmp_path / "nothing"}"]\nonly_mirrors = true\n')
+        async with running(directory, draw=0.0) as one:
+            assert (await one.polled(1))["next_seconds"] == 30  # for the sake of the other one
+            policy.write_text(f'[network]\nmirrors = ["{server.url}"]\nonly_mirrors = true\n')
+            one.agent.reload()
+            await one.until(lambda: one.lines("policy.toml read"))
+            one.clock.on(31)
+            await asyncio.sleep(0.1)
+            assert (one.agent.polls, len(server.asked)) == (1, 1)
+            one.clock.on(90)
+            await one.polled(2)
+            assert len(server.asked) == 2
+
+
+async def test_what_the_customers_own_policy_keeps_back_is_no_failure(world: World, tmp_path: Path) -> None:
+    """Else an endpoint on hold would poll once a day, and hear of nothing else."""
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    (directory.path / "policy.toml").write_text("[release]\nhold = true\n")
+    async with serving(Edge(world.two)) as url, running(directory, url, draw=0.0) as one:
+        for count in (1, 2, 3):
+            said = await one.polled(count)
+            assert (said["event"], said["level"], said["exit_code"], said["failures"]) == ("held", "info", 15, 0)
+            assert one.state.error is None
+            one.clock.on(5000)
+        (directory.path / "policy.toml").write_text("[release]\nhold = false\n")
+        one.clock.on(5000)
+        await one.until(lambda: one.lines("updated"))
+
+
 async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
     edge = Edge({})
@@ -296,6 +330,7 @@ async def test_whatever_an_update_ends_with_the_agent_goes_on(
 def test_what_an_error_means_for_the_schedule() -> None:
     for error, ending in (
         (HeldError("x"), "good"),
+        (OwnPolicyError("x"), "good"),
         (EngineError("x"), "good"),
         (AllowanceError("x"), "good"),
         (LockedError("x"), "locked"),
@@ -448,6 +483,30 @@ async def test_the_end_comes_at_once_in_the_middle_of_an_update(world: World, tm
     assert [thread.name for thread in threading.enumerate() if thread.name == "update"] == []
     async with serving(Edge(world.two)) as url:
         assert (await run(directory, url)).action == "updated"
+
+
+async def test_an_update_that_does_not_give_way_is_left_behind(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    begun, end = threading.Event(), threading.Event()
+
+    async def deaf(_directory: ClientDirectory, _settings: Settings) -> None:
+        begun.set()
+        end.wait()
+        raise StorageError("at last")
+
+    monkeypatch.setattr("coldchain.agent.loop.update", deaf)
+    monkeypatch.setattr("coldchain.agent.loop.STOP_SECONDS", 0.1)
+    agent = Agent(directory, AgentSettings(LogLines(None), Notify({}), draw=lambda: 0.0))
+    task = asyncio.create_task(agent.run())
+    await asyncio.to_thread(begun.wait)
+    agent.stop()
+    await task
+    assert agent.abandoned  # the command then ends the process itself
+    end.set()
+    while agent.abandoned:  # noqa: ASYNC110  a thread ends
+        await asyncio.sleep(0.01)
 
 
 # -- the watchdog ----------------------------------------------------------------------------------------------------

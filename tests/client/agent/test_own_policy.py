@@ -351,3 +351,32 @@ def test_the_publishers_own_rollout_is_told_as_such(tmp_path: Path) -> None:
         found = read_decided(endpoint.directory)
         assert found is not None
         assert (found.action, found.kept_back) == (action, True)
+
+
+@pytest.mark.parametrize("text", ["[release]\nhold = true", "[release]\npin = 1"])
+async def test_nothing_of_a_release_that_waits_is_fetched(tmp_path: Path, text: str) -> None:
+    publisher = Publisher(tmp_path / "publisher", regions=("us",), log=MemoryLog())
+    publisher.publish(1, FIRST)
+    edge = Edge(publisher.files)
+    async with serving(edge) as url:
+        directory = publisher.client(tmp_path / "endpoint", url)
+        await run(directory)
+        publisher.publish(2, SECOND)
+        rules(directory, text)
+        edge.log.clear()
+        with pytest.raises(OwnPolicyError):
+            await run(directory)
+        assert any(path.startswith("metadata/") for path in edge.paths)
+        assert not [path for path in edge.paths if not path.startswith("metadata/")]
+
+
+def test_a_path_that_cannot_be_written_down_is_no_matter(tmp_path: Path) -> None:
+    endpoint = at(tmp_path)
+    endpoint.publish(1, FIRST)
+    endpoint.directory = ClientDirectory(endpoint.directory.path.rename(tmp_path / "end\npo\x1bint\udcff"))
+    rules(endpoint.directory, asking())
+    with pytest.raises(OwnPolicyError, match="not approved"):
+        endpoint.update()
+    decided = read_decided(endpoint.directory)
+    assert decided is not None
+    assert "end?po?int?" in decided.reason

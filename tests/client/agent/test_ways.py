@@ -231,6 +231,7 @@ async def test_files_that_are_not_what_they_must_be(authority: Authority, tmp_pa
         with pytest.raises(UsageError) as refused:
             await get("https://127.0.0.1:9", network_settings(table))
         assert f"[network]: {'client_certificate and client_key' if key != 'ca' else 'ca'}: " in refused.value.what
+        assert ("the key is encrypted" in refused.value.what) == (value == "locked.key")
 
 
 # -- other people's proxies ------------------------------------------------------------------------------------------

