@@ -150,6 +150,8 @@ class Origin:
         regions = folder.with_name("regions.toml")
         regions.write_text('neutral = "ch"\n[regions.us]\njurisdiction = "United States"\nwave = 1\n', encoding="utf-8")
         self._do("init", str(folder), "--demo-keys", "--regions", str(regions))
+        with (folder / "settings.toml").open("a", encoding="utf-8") as settings:
+            settings.write('[gate]\nengines = []\nwithout = "a benchmark of endpoints"\n')
 
     def release(self, database: bytes, scratch: Path) -> None:
         """Makes and publishes the next release."""

@@ -41,6 +41,8 @@ NEXT = {
     63: "Let the missing approvers sign: `coldchain-server release approve N`.",
     64: "Bring the key file it names into the keys directory, or give the right passphrase.",
     65: "Try again when the other publisher is done.",
+    66: "Nothing was logged or signed. Leave out or mend the signature it names, or give `--without-gate REASON` for what could not"
+    " be run; `docs/gate.md` explains each check.",
 }
 
 

@@ -105,8 +105,13 @@ def _answer(text: str) -> ColdchainError | None:
     return None
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    from coldchain.commands import agent, approvals, content, elsewhere, endpoint, packs, receipts, watching
+def command_line() -> argparse.ArgumentParser:
+    """The program's own commands: what ``--help`` shows, and man pages and completions are made from."""
+    return _parser(None)
+
+
+def _parser(words: Sequence[str] | None) -> argparse.ArgumentParser:
+    from coldchain.commands import agent, approvals, content, elsewhere, endpoint, mirroring, packs, receipts, watching
 
     parser = argparse.ArgumentParser(
         prog="coldchain",
@@ -128,9 +133,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         one.set_defaults(command=run)
         return one
 
-    for module in (endpoint, agent, content, packs, receipts, approvals, watching):
+    for module in (endpoint, agent, content, packs, mirroring, receipts, approvals, watching):
         module.add(command)
-    if not words or words[0] not in commands.choices:
+    if words is not None and (not words or words[0] not in commands.choices):
         elsewhere.add(command)
     return parser
 

@@ -35,7 +35,8 @@
         |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
         |-- ApprovalError                63  signatures of the region roles are missing
         |-- KeyringError                 64  a key file is missing, wrong or locked
-        `-- BusyError                    65  another publisher holds the lock
+        |-- BusyError                    65  another publisher holds the lock
+        `-- GateError                    66  a release did not pass what it is tried on before it is logged
 
 Exit code 0 means done and current; 1 is Python's own for a crash and is never returned on purpose.
 ``docs/exit-codes.md`` is made from this tree.
@@ -335,3 +336,25 @@ class BusyError(ServerError):
 
     exit_code = 65
     word = "busy"
+
+
+class GateError(ServerError):
+    """A release did not pass what it is tried on before it is logged and signed.
+
+    Args:
+        what: as in every error; a person gets each check that failed, and why.
+        kept: as in every error.
+        todo: as in every error.
+        checks: the result of every check, for ``--json``.
+    """
+
+    exit_code = 66
+    word = "gate"
+
+    def __init__(self, what: str, *, kept: str = "", todo: str = "", checks: Iterable[Mapping[str, str]] = ()) -> None:
+        super().__init__(what, kept=kept, todo=todo)
+        self.checks = [dict(check) for check in checks]
+
+    def as_json(self) -> dict[str, Any]:
+        """As every error's, with the checks where there are any."""
+        return super().as_json() | ({"checks": self.checks} if self.checks else {})

@@ -93,7 +93,7 @@ class LogEvidence:
         found = check_evidence(manifest, proof, release, policy, self.now, self.limits)
         head = found.verified.head
         seen = public_log.seen_checkpoint(self.directory, policy, head.checkpoint.origin, self.limits)
-        await self._check_growth(seen, head.checkpoint, head.note)
+        await self.check_growth(seen, head.checkpoint, head.note)
         if old is not None and old.release < release.release:
             await self._check_chain(manifest, release, old)
         return found
@@ -187,7 +187,18 @@ class LogEvidence:
                 todo=error.todo if error.todo != DO_NOT else NOT_ANY_MORE,
             ) from error
 
-    async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
+    async def check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
+        """Whether a checkpoint and the one seen before are of one history; the larger one is kept.
+
+        Args:
+            seen: the largest one that was believed here; None when there is none.
+            new: the one that came, its log's signature checked.
+            note: the same with its signatures.
+
+        Raises:
+            EvidenceError: neither continues the other; the proof of that is kept.
+            TransportError: the tiles that tell could not be had.
+        """
         if seen is None:
             public_log.keep_checkpoint(self.directory, note, self.limits)
             return

@@ -22,18 +22,16 @@ brought nothing new, or failed, too.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from coldchain.agent.allowance import open_allowance
 from coldchain.agent.current_metadata import CurrentMetadata
+from coldchain.agent.engine_steps import EngineSteps
 from coldchain.agent.log_evidence import LogEvidence
 from coldchain.agent.network import NetworkSettings, network_of
 from coldchain.agent.own_policy import NEXT, OwnPolicy
@@ -44,7 +42,7 @@ from coldchain.agent.transport import Progress, Source, Traffic, open_sources
 from coldchain.bundle.description import BundleDescription
 from coldchain.canonical import JSON
 from coldchain.engines.activation import EngineOutcome
-from coldchain.engines.endpoint import EndpointEngines, first_error
+from coldchain.engines.endpoint import first_error
 from coldchain.engines.settings import EngineSettings, engine_settings
 from coldchain.errors import (
     ColdchainError,
@@ -79,8 +77,6 @@ from coldchain.verify import (
     region_release,
     rollout_state,
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +212,8 @@ class _Update:
         self.fallback: str | None = None
         self.kept = "what was installed stays in use"
         named = settings.engines if settings.engines is not None else engine_settings(policy.tables)
-        self.stopped = threading.Event()
-        memories, remember, stopped = self.state.engines, self._remember_engines, self.stopped.is_set
-        self.engines = EndpointEngines(directory, config, named, memories, remember, settings.now, self.limits, stopped)
+        memories, remember = self.state.engines, self._remember_engines
+        self.engines = EngineSteps(directory, config, named, memories, remember, settings.now, self.limits)
 
     async def run(self) -> Outcome:
         self.directory.complete()
@@ -227,37 +222,18 @@ class _Update:
         self.directory.sweep()
         self._clean_staging(lambda name: name.endswith(SUFFIX))
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
-        await self._beside(lambda: self.engines.settle(forgive=self.settings.repair))
+        await self.engines.settle(forgive=self.settings.repair)
         try:
             async with self._open() as opened:
                 self.sources = Sources(opened, self.directory, self.settings.progress)
                 outcome = await self._run()
         except ColdchainError as error:
-            failed = first_error(await self._follow())
+            failed = first_error(await self.engines.follow())
             if failed is not None:
                 error.kept = f"{error.kept or self.kept}; {failed.what}"
             raise
         self._clean_staging(lambda _: False)
-        return replace(outcome, engines=await self._follow())
-
-    # -- engines -----------------------------------------------------------------------------------------------------
-
-    async def _follow(self) -> tuple[EngineOutcome, ...]:
-        """Every engine to what is installed now, whatever became of the update."""
-        version = versions.linked(self.directory, self.directory.current)
-        return await self._beside(lambda: self.engines.follow(version)) if version is not None else ()
-
-    async def _beside(self, work: Callable[[], T]) -> T:
-        """Runs what takes long in a thread. Whoever cancels this waits for its end, since the lock must cover it."""
-        if not self.engines:
-            return work()
-        running = asyncio.ensure_future(asyncio.to_thread(work))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            self.stopped.set()
-            await asyncio.wait([running])
-            raise
+        return replace(outcome, engines=await self.engines.follow())
 
     def _remember_engines(self, memories: Mapping[str, EngineMemory]) -> None:
         self.state = replace(self.state, engines=memories)

@@ -182,6 +182,8 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
         return
     statement = f"the public statement about release {manifest.release} of {manifest.created}"
     found.add("manifest", f"{statement} names this bundle")
+    found.notes.append(manifest.gate_words())
+    found.notes += manifest.gate_exceptions()
     for entry in manifest.regions[release.region].policy:
         found.notes.append(
             f"policy of region {release.region}: {entry.action} {entry.kind} {entry.name}: {entry.reason}"
