@@ -294,6 +294,22 @@ PACK = thing(
     parts=COUNT,
     good_until=TIME,
 )
+MIRROR = thing(
+    directory=text(),
+    action={"enum": ["mirrored", "updated", "current"]},
+    releases=many(thing(region=text(), channel=text(), release=RELEASE), "what is served"),
+    new_files=COUNT,
+    new_bytes=COUNT,
+    requests=COUNT,
+    bytes_down=COUNT,
+    removed_files=number("after their grace"),
+    removed_bytes=COUNT,
+    waiting_files=number("no longer named, and still in their grace"),
+    served_files=COUNT,
+    served_bytes=COUNT,
+    packs=many(text(), "by path"),
+    good_until=TIME,
+)
 APPROVED = thing(
     file=text(), name=text("what endpoints look for"), release=RELEASE, bundle=SHA256, key=text(), checks=COUNT
 )
@@ -360,6 +376,7 @@ SHAPES: dict[str, list[Schema]] = {
     "diff": [DIFF],
     "explain": [EXPLAIN],
     "pack": [PACK],
+    "mirror": [MIRROR],
     "receipt": [RECEIPT, RECEIPT_SIGNED, RECEIPT_CHECKED, thing(file=text(), public=SHA256)],
     "approve": [APPROVED, thing(file=text(), key=text("for policy.toml"))],
     "compare": [COMPARE],

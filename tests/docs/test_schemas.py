@@ -186,6 +186,11 @@ async def test_what_watchers_answer(world: Watched, run: Run, monkeypatch: pytes
     async def later(*words: str, code: int = 0) -> dict[str, Any]:
         return await asyncio.to_thread(run, *words, code=code)
 
+    copy = str(world.folder / "copy")
+    await later("mirror", copy, code=2)
+    source = ("--url", str(world.home.public), "--root", str(root))
+    assert (await later("mirror", copy, "--region", "us", "--packs", *source))["packs"]
+    assert (await later("mirror", copy))["action"] == "current"
     state = ("--state", str(world.directory.path), "--root", str(root), "--pause", "0", "--once")
     await later("monitor", world.url, *state)
     await later("compare", world.url, "us", "jp", "--root", str(root))
