@@ -123,6 +123,22 @@ UPDATE = thing(
     good_until=TIME,
     engines=many(ENGINE_OUTCOME),
 )
+MIRROR = thing(
+    directory=text(),
+    action={"enum": ["mirrored", "updated", "current"]},
+    releases=many(thing(region=text(), channel=text(), release=RELEASE)),
+    new_files=COUNT,
+    new_bytes=COUNT,
+    requests=COUNT,
+    bytes_down=number("bytes of bodies received"),
+    removed_files=COUNT,
+    removed_bytes=COUNT,
+    waiting_files=number("files that nothing names any more and that stay for the grace"),
+    served_files=COUNT,
+    served_bytes=COUNT,
+    packs=many(text()),
+    good_until=TIME,
+)
 STATUS = thing(
     release=maybe(RELEASE, "what runs"),
     previous=maybe(RELEASE, "what ran before, if it is kept"),
@@ -292,22 +308,6 @@ PACK = thing(
     overhead_bytes=COUNT,
     tile_bytes=COUNT,
     parts=COUNT,
-    good_until=TIME,
-)
-MIRROR = thing(
-    directory=text(),
-    action={"enum": ["mirrored", "updated", "current"]},
-    releases=many(thing(region=text(), channel=text(), release=RELEASE), "what is served"),
-    new_files=COUNT,
-    new_bytes=COUNT,
-    requests=COUNT,
-    bytes_down=COUNT,
-    removed_files=number("after their grace"),
-    removed_bytes=COUNT,
-    waiting_files=number("no longer named, and still in their grace"),
-    served_files=COUNT,
-    served_bytes=COUNT,
-    packs=many(text(), "by path"),
     good_until=TIME,
 )
 APPROVED = thing(

@@ -112,6 +112,11 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
     run("init", place, "--root", root, "--region", "us", "--url", tree)
     run("status", place, code=41)
     assert run("update", place)["action"] == "installed"
+    beside = str(tmp_path / "mirror")
+    run("mirror", beside, code=2)
+    for action in ("mirrored", "current"):
+        words = ("--root", root, "--region", "us", "--url", tree, "--packs") if action == "mirrored" else ()
+        assert run("mirror", beside, *words)["action"] == action
     policy = endpoint.directory / "policy.toml"
     policy.write_text('[[engine]]\nkind = "yara"\n')
     (engine,) = run("update", place, code=30)["engines"]  # its rule matches everything
@@ -186,11 +191,6 @@ async def test_what_watchers_answer(world: Watched, run: Run, monkeypatch: pytes
     async def later(*words: str, code: int = 0) -> dict[str, Any]:
         return await asyncio.to_thread(run, *words, code=code)
 
-    copy = str(world.folder / "copy")
-    await later("mirror", copy, code=2)
-    source = ("--url", str(world.home.public), "--root", str(root))
-    assert (await later("mirror", copy, "--region", "us", "--packs", *source))["packs"]
-    assert (await later("mirror", copy))["action"] == "current"
     state = ("--state", str(world.directory.path), "--root", str(root), "--pause", "0", "--once")
     await later("monitor", world.url, *state)
     await later("compare", world.url, "us", "jp", "--root", str(root))
