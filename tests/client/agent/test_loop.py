@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from coldchain.agent.log_lines import LogLines
-from coldchain.agent.loop import Agent, AgentSettings, _Work, ending_of
+from coldchain.agent.loop import Agent, AgentSettings, ending_of
 from coldchain.agent.notify import Notify
 from coldchain.agent.update import Settings
+from coldchain.agent.update_thread import UpdateThread
 from coldchain.engines.settings import EngineSettings, OneEngine
 from coldchain.errors import (
     AllowanceError,
@@ -29,6 +30,7 @@ from coldchain.errors import (
     HeldError,
     LockedError,
     NotInstalledError,
+    OwnPolicyError,
     ResponseError,
     StaleError,
     StorageError,
@@ -212,6 +214,21 @@ async def test_a_new_policy_does_not_lead_to_a_busy_server_earlier(world: World,
             assert len(server.asked) == 2
 
 
+async def test_what_the_customers_own_policy_keeps_back_is_no_failure(world: World, tmp_path: Path) -> None:
+    """Else an endpoint on hold would poll once a day, and hear of nothing else."""
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    (directory.path / "policy.toml").write_text("[release]\nhold = true\n")
+    async with serving(Edge(world.two)) as url, running(directory, url, draw=0.0) as one:
+        for count in (1, 2, 3):
+            said = await one.polled(count)
+            assert (said["event"], said["level"], said["exit_code"], said["failures"]) == ("held", "info", 15, 0)
+            assert one.state.error is None
+            one.clock.on(5000)
+        (directory.path / "policy.toml").write_text("[release]\nhold = false\n")
+        one.clock.on(5000)
+        await one.until(lambda: one.lines("updated"))
+
+
 async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
     edge = Edge({})
@@ -299,7 +316,7 @@ async def test_whatever_an_update_ends_with_the_agent_goes_on(
         raise error
 
     with monkeypatch.context() as changed:
-        changed.setattr("coldchain.agent.loop.update", broken)
+        changed.setattr("coldchain.agent.update_thread.update", broken)
         async with running(directory, str(tmp_path), draw=0.0) as one:
             failed = await one.polled(1)
             assert failed["level"] == "error"
@@ -314,6 +331,7 @@ async def test_whatever_an_update_ends_with_the_agent_goes_on(
 def test_what_an_error_means_for_the_schedule() -> None:
     for error, ending in (
         (HeldError("x"), "good"),
+        (OwnPolicyError("x"), "good"),
         (EngineError("x"), "good"),
         (AllowanceError("x"), "good"),
         (LockedError("x"), "locked"),
@@ -479,7 +497,7 @@ async def test_an_update_that_does_not_give_way_is_left_behind(
         end.wait()
         raise StorageError("at last")
 
-    monkeypatch.setattr("coldchain.agent.loop.update", deaf)
+    monkeypatch.setattr("coldchain.agent.update_thread.update", deaf)
     monkeypatch.setattr("coldchain.agent.loop.STOP_SECONDS", 0.1)
     agent = Agent(directory, AgentSettings(LogLines(None), Notify({}), draw=lambda: 0.0))
     task = asyncio.create_task(agent.run())
@@ -520,8 +538,8 @@ async def test_pings_stop_when_an_update_is_wedged(
         raise StorageError("at last")
 
     with monkeypatch.context() as changed:
-        changed.setattr("coldchain.agent.loop.update", wedged)
-        changed.setattr(_Work, "lives", lambda self, _seconds: not wedge_seen.is_set())
+        changed.setattr("coldchain.agent.update_thread.update", wedged)
+        changed.setattr(UpdateThread, "lives", lambda self, _seconds: not wedge_seen.is_set())
         async with running(directory, "/nowhere", draw=0.0, notify=manager) as one:
             await one.until(lambda: manager.pings > 2)
             wedge_seen.set()
@@ -540,8 +558,8 @@ async def test_pings_stop_when_an_update_is_wedged(
 async def test_signs_of_life(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CPU time and bytes that come are such signs; a thread that waits for nothing is none."""
     clock, cpu = [0.0], [0.0]
-    monkeypatch.setattr("coldchain.agent.loop._others_cpu", lambda: cpu[0])
-    monkeypatch.setattr("coldchain.agent.loop.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("coldchain.agent.update_thread._others_cpu", lambda: cpu[0])
+    monkeypatch.setattr("coldchain.agent.update_thread.time.monotonic", lambda: clock[0])
     release, begun = threading.Event(), threading.Event()
     told: list[Settings] = []
 
@@ -551,8 +569,8 @@ async def test_signs_of_life(world: World, tmp_path: Path, monkeypatch: pytest.M
         await asyncio.to_thread(release.wait)
         raise StorageError("done")
 
-    monkeypatch.setattr("coldchain.agent.loop.update", waits)
-    work = _Work(tmp_path, Settings())
+    monkeypatch.setattr("coldchain.agent.update_thread.update", waits)
+    work = UpdateThread(tmp_path, Settings())
     try:
         await asyncio.to_thread(begun.wait)
         assert work.lives(100)
