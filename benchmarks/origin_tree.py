@@ -19,12 +19,6 @@ from pathlib import Path
 from typing import Final
 
 PROGRAMS: Final = Path(sys.executable).parent
-GATE: Final = """
-[gate]
-engines = []
-without = "made-up signatures, for a measurement"
-"""
-"""The gate of the origin is measured elsewhere: what is measured here is how signatures travel."""
 REGIONS: Final = '[regions.us]\njurisdiction = "United States"\n'
 
 
@@ -39,7 +33,7 @@ class OriginTree:
         regions.write_text(REGIONS, encoding="utf-8")
         self._server("init", str(self.home), "--demo-keys", "--regions", str(regions), "--log-name", "example.org/log")
         with (self.home / "settings.toml").open("a", encoding="utf-8") as settings:
-            settings.write(GATE)
+            settings.write('[gate]\nengines = []\nwithout = "a measurement of something else"\n')
 
     @property
     def public(self) -> Path:
