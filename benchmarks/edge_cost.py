@@ -208,8 +208,8 @@ def share(times: list[float], part: float) -> int:
     return round(1000 * sorted(times)[min(int(len(times) * part), len(times) - 1)])
 
 
-async def measure(folder: Path) -> dict[str, Any]:
-    """All of it."""
+async def measure(folder: Path, turns: int) -> dict[str, Any]:
+    """All of it; ``turns`` publishes are waited for."""
     out: dict[str, Any] = {}
     tree = OriginTree(folder)
     tree.publish(files(0))
@@ -227,7 +227,7 @@ async def measure(folder: Path) -> dict[str, Any]:
                 await update(endpoint, url)
                 out["endpoint, poll"] = meter.words()
                 notified: dict[str, list[float]] = {"origin": [], "edge": []}
-                for turn in range(1, TURNS + 1):
+                for turn in range(1, turns + 1):
                     at_origin.reset()
                     tag = tag_of(tree)
                     async with waiting(origin, WAITING, tag) as ones, waiting(edge, WAITING, tag) as others:
@@ -279,10 +279,11 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--turns", type=int, default=TURNS, help="publishes to measure")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="coldchain-edge-cost-"))
     try:
-        found = asyncio.run(measure(folder / "work"))
+        found = asyncio.run(measure(folder / "work", options.turns))
     finally:
         shutil.rmtree(folder)
     if options.json:
