@@ -17,6 +17,7 @@ from coldchain.bundle.description import check_token
 from coldchain.errors import ColdchainError, MalformedError, StorageError, UsageError
 from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
 from coldchain_server.commands.attestations import release_attest, release_provenance
+from coldchain_server.commands.fast_path import suppress, withdraw
 from coldchain_server.commands.feeds import feed
 from coldchain_server.commands.keys import keys
 from coldchain_server.commands.options import (
@@ -30,6 +31,7 @@ from coldchain_server.commands.options import (
     run,
     shown,
 )
+from coldchain_server.commands.regions import region
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.rollouts import rollout
 from coldchain_server.commands.witness import witness
@@ -186,5 +188,5 @@ def demo(directory: Path) -> None:
 
 for command in (release_attest, release_provenance):
     release.add_command(command)
-for command in (feed, release, rollout, keys, witness):
+for command in (feed, region, release, rollout, withdraw, suppress, keys, witness):
     main.add_command(command)
