@@ -97,7 +97,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "words"), BAD)
 def test_what_is_not_in_order_is_named(text: str, words: str) -> None:
-    with pytest.raises(UsageError, match="rollout.toml") as caught:
+    with pytest.raises(UsageError, match=r"rollout\.toml") as caught:
         load_schedules(text, CHANNELS)
     assert words in caught.value.what
 
