@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 READY  := $(VENV)/.ready
 BENCH  := $(VENV)/.bench
+DEPLOY := $(VENV)/.deploy
 
 demo: $(READY) ## the whole journey on embedded defaults, in under a minute
 	$(VENV)/bin/coldchain-server demo
@@ -36,14 +37,29 @@ $(BENCH): benchmarks/requirements.lock $(READY)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 	touch $@
 
+$(DEPLOY): deploy/requirements.lock $(READY) ## the linter of the Containerfiles; its test skips without it
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r deploy/requirements.lock
+	touch $@
+
+pages: $(READY) ## man pages, completion and the page of exit codes, after a command's words changed
+	$(VENV)/bin/python -m deploy.make_man
+	$(VENV)/bin/python -m deploy.make_completion
+	$(VENV)/bin/python docs/make_exit_codes.py
+
+deb: $(READY) ## Debian packages for this machine's release, into dist/
+	$(VENV)/bin/python -m deploy.make_deb --output dist
+
 # Run by a person who changes a dependency; needs uv. --no-emit-index-url keeps the files free of hosts.
 LOCK = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet
 lock:
 	$(LOCK) pyproject.toml --group dev -o requirements.lock
-	$(LOCK) client/pyproject.toml --extra agent -o client/requirements.lock
+	$(LOCK) client/pyproject.toml --extra agent --extra people -o client/requirements.lock
 	$(LOCK) --group bench -c requirements.lock -o benchmarks/requirements.lock
+	$(LOCK) pyproject.toml -c requirements.lock -o server/requirements.lock
+	$(LOCK) --group build -c requirements.lock -o deploy/build-requirements.lock
+	$(LOCK) --group deploy -c requirements.lock -o deploy/requirements.lock
 
 clean:
-	rm -rf $(VENV) demo-run
+	rm -rf $(VENV) demo-run dist
 
-.PHONY: demo test check lint faults bench lock clean
+.PHONY: demo test check lint faults bench pages deb lock clean

@@ -17,6 +17,7 @@ NEXT = {
     12: "Something altered the files on their way, or serves those of somebody else. Try another `--url`; tell the publisher.",
     13: "Somebody shows an old state. Try another `--url`; if every source does it, tell the publisher.",
     14: "Compare the clock with another one. If it is right, the publisher (or a mirror) stopped signing.",
+    15: "`coldchain status` says which line of DIR/policy.toml it is; the release comes when that line lets it (`docs/policy.md`).",
     16: "Do not go on: the release is not in the public log as it must be. Keep the files and ask the publisher in public;"
     " `coldchain status` says what is known of the log.",
     17: "Install a newer client.",
@@ -24,7 +25,9 @@ NEXT = {
     20: "Check the network, the URL and the proxy; the next update goes on where this one stopped.",
     21: "Wait as long as the server asked, then try again.",
     22: "Something between rewrites answers, or the server is not an origin. Try another `--url`.",
+    23: "Nothing: it goes on with the next day's bytes. Or raise the cap in `policy.toml`, or carry a pack (`update --pack`).",
     30: "The old set runs on. Ask the publisher about this release.",
+    31: "Start the engine (or install it), then run `coldchain update DIR` again; `docs/engines.md` says how it is pointed at its set.",
     40: "`coldchain update DIR --repair` fetches the full bundle and installs it anew.",
     41: "`coldchain init` and `coldchain update` install a first set.",
     42: "Another process works on the directory; try again when it is done.",
@@ -38,6 +41,8 @@ NEXT = {
     63: "Let the missing approvers sign: `coldchain-server release approve N`.",
     64: "Bring the key file it names into the keys directory, or give the right passphrase.",
     65: "Try again when the other publisher is done.",
+    66: "Nothing was logged or signed. Leave out or mend the signature it names, or give `--without-gate REASON` for what could not"
+    " be run; `docs/gate.md` explains each check.",
 }
 
 

@@ -15,7 +15,9 @@ import sys
 from collections.abc import Sequence
 
 import coldchain
+from coldchain.commands import terminal
 from coldchain.commands.command import Command, Found, shown
+from coldchain.commands.view import View
 from coldchain.errors import ColdchainError, StorageError
 
 
@@ -65,18 +67,26 @@ def run(words: Sequence[str] | None = None) -> int:
 
 def _told(answer: Found, as_json: bool) -> int:
     """Shows an answer; returns the exit code."""
-    found, text, error = answer
+    found, said, error = answer
     if error is not None:
         found = {**found, **error.as_json()}
-        text = text and text + "\n"
-    unsaid = _answer(
-        json.dumps(found, indent=1, sort_keys=True) + "\n" if as_json else shown(text) + "\n" * (not error)
-    )
+    unsaid = _answer(json.dumps(found, indent=1, sort_keys=True) + "\n" if as_json else _words(said, error))
     error = error or unsaid
     if error is None:
         return 0
-    print(f"coldchain: {shown(error.explain())}", file=sys.stderr)
+    drawn = terminal.draw_error(error.explain(), sys.stderr) if terminal.is_terminal(sys.stderr) else None
+    print((drawn or f"coldchain: {shown(error.explain())}").rstrip("\n"), file=sys.stderr)
     return error.exit_code
+
+
+def _words(said: str | View, error: ColdchainError | None) -> str:
+    """What a person gets on stdout: laid out on a terminal where that can be done, else plain."""
+    if isinstance(said, View) and terminal.is_terminal(sys.stdout):
+        drawn = terminal.draw(said, sys.stdout)
+        if drawn is not None:
+            return drawn
+    text = shown(said if isinstance(said, str) else said.plain())
+    return text and text + "\n" if error is not None else text + "\n"
 
 
 def _answer(text: str) -> ColdchainError | None:
@@ -95,8 +105,13 @@ def _answer(text: str) -> ColdchainError | None:
     return None
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    from coldchain.commands import content, elsewhere, endpoint, packs, receipts, watching
+def command_line() -> argparse.ArgumentParser:
+    """The program's own commands: what ``--help`` shows, and man pages and completions are made from."""
+    return _parser(None)
+
+
+def _parser(words: Sequence[str] | None) -> argparse.ArgumentParser:
+    from coldchain.commands import agent, approvals, content, elsewhere, endpoint, mirroring, packs, receipts, watching
 
     parser = argparse.ArgumentParser(
         prog="coldchain",
@@ -118,9 +133,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         one.set_defaults(command=run)
         return one
 
-    for module in (endpoint, content, packs, receipts, watching):
+    for module in (endpoint, agent, content, packs, mirroring, receipts, approvals, watching):
         module.add(command)
-    if not words or words[0] not in commands.choices:
+    if words is not None and (not words or words[0] not in commands.choices):
         elsewhere.add(command)
     return parser
 

@@ -13,13 +13,16 @@
     |   |-- DigestError                  12  length or hash is not the signed one
     |   |-- RollbackError                13  older than what this client has already seen
     |   `-- ExpiredError                 14  signed, but its time is over (or our clock is wrong)
+    |-- OwnPolicyError                   15  the customer's own policy keeps a release back
     |-- EvidenceError                    16  a release without good evidence of its public log entry
     |-- NewerFormatError                 17  a format of a later version than this program knows
     |-- NotPublishedError                18  the signed metadata names no release for this region and channel
     |-- TransportError                   20  the servers could not be reached or broke off
     |   |-- ThrottledError               21  the server asked to come back later (429, 503)
-    |   `-- ResponseError                22  the server answered something we refuse (status, length, encoding)
+    |   |-- ResponseError                22  the server answered something we refuse (status, length, encoding)
+    |   `-- AllowanceError               23  the customer's own cap on bytes is reached
     |-- EngineError                      30  the engine refused the new set; the old one stays
+    |   `-- EngineDownError              31  an engine is not there or does not answer; what it had stays
     |-- DamagedError                     40  what is installed is not what was signed
     |-- NotInstalledError                41  the directory holds no verified set yet
     |-- LockedError                      42  another process works on the directory
@@ -32,7 +35,8 @@
         |-- StateError                   62  the step does not fit the state (nothing to approve, unknown release)
         |-- ApprovalError                63  signatures of the region roles are missing
         |-- KeyringError                 64  a key file is missing, wrong or locked
-        `-- BusyError                    65  another publisher holds the lock
+        |-- BusyError                    65  another publisher holds the lock
+        `-- GateError                    66  a release did not pass what it is tried on before it is logged
 
 Exit code 0 means done and current; 1 is Python's own for a crash and is never returned on purpose.
 ``docs/exit-codes.md`` is made from this tree.
@@ -148,6 +152,13 @@ class ExpiredError(VerificationError):
     exit_code = 14
 
 
+class OwnPolicyError(ColdchainError):
+    """The customer's own policy keeps a release back."""
+
+    exit_code = 15
+    word = "kept back"
+
+
 class EvidenceError(ColdchainError):
     """A release without good evidence of its public log entry."""
 
@@ -199,11 +210,25 @@ class ResponseError(TransportError):
     word = "bad answer"
 
 
+class AllowanceError(TransportError):
+    """The customer's own cap on bytes (a day's, or an update's) is reached."""
+
+    exit_code = 23
+    word = "over the cap"
+
+
 class EngineError(ColdchainError):
     """The engine refused the new set; the old one stays."""
 
     exit_code = 30
     word = "engine refused"
+
+
+class EngineDownError(EngineError):
+    """An engine is not there or does not answer, so that nothing could be tried or proved; what it had stays."""
+
+    exit_code = 31
+    word = "engine down"
 
 
 class DamagedError(ColdchainError):
@@ -311,3 +336,25 @@ class BusyError(ServerError):
 
     exit_code = 65
     word = "busy"
+
+
+class GateError(ServerError):
+    """A release did not pass what it is tried on before it is logged and signed.
+
+    Args:
+        what: as in every error; a person gets each check that failed, and why.
+        kept: as in every error.
+        todo: as in every error.
+        checks: the result of every check, for ``--json``.
+    """
+
+    exit_code = 66
+    word = "gate"
+
+    def __init__(self, what: str, *, kept: str = "", todo: str = "", checks: Iterable[Mapping[str, str]] = ()) -> None:
+        super().__init__(what, kept=kept, todo=todo)
+        self.checks = [dict(check) for check in checks]
+
+    def as_json(self) -> dict[str, Any]:
+        """As every error's, with the checks where there are any."""
+        return super().as_json() | ({"checks": self.checks} if self.checks else {})

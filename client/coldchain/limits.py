@@ -65,6 +65,10 @@ class Limits:
     rebuilders: int = 64
     reason_characters: int = 1000
 
+    # the customer's own policy
+    customer_policy_bytes: int = 256 * KIB
+    approval_bytes: int = 4 * KIB
+
     # monitoring: a section of kind file is compared in memory
     compared_file_bytes: int = 256 * MIB
 

@@ -7,7 +7,8 @@ The policy names them and says how many it takes (:mod:`coldchain.tlog.policy`):
     # coldchain: rebuilders 1
 
 An attestation counts when the rebuilder's key signed it, it is about exactly the manifest that the public log holds, and the
-region's own bundle is among those that were rebuilt. One that does not count takes nothing away from the others.
+region's own bundle is among those that were rebuilt. One that does not count takes nothing away from the others. A customer who asks
+for more than the policy (:class:`coldchain.tlog.policy.Demands`) gets both: enough of the policy's, and enough of the customer's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from coldchain.tlog.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What counts: rebuilder -> what it states; and how many the policy asks for."""
+    """What counts: rebuilder -> what it states; and how many are asked for, the most where two ask."""
 
     counted: Mapping[str, Rebuild]
     needed: int
@@ -65,21 +66,26 @@ def check_rebuilders(
     Raises:
         EvidenceError: too few; the message names who is missing, and why.
     """
-    counted: dict[str, Rebuild] = {}
-    missing: list[str] = []
-    for name, key in policy.rebuilders.items():
-        data = files.get(file_name(key))
-        if data is None:
-            missing.append(f"{name}: no attestation")
-            continue
-        try:
-            counted[name] = check_attestation(data, key, manifest, region, limits)
-        except ColdchainError as error:
-            missing.append(f"{name}: {error.what}")
-    if len(counted) < policy.rebuilds:
-        raise EvidenceError(
-            f"release {manifest.release} was rebuilt by {len(counted)} of {policy.rebuilds} needed rebuilders "
-            f"({'; '.join(missing)[: limits.reason_characters]})",
-            todo="wait for their attestations, or ask them and the publisher in public why there are none",
-        )
-    return Rebuilt(counted, policy.rebuilds)
+    every: dict[str, Rebuild] = {}
+    for names, least in policy.rebuilds_asked:
+        counted: dict[str, Rebuild] = {}
+        missing: list[str] = []
+        for name, key in names.items():
+            data = files.get(file_name(key))
+            if data is None:
+                missing.append(f"{name}: no attestation")
+                continue
+            try:
+                counted[name] = check_attestation(data, key, manifest, region, limits)
+            except ColdchainError as error:
+                missing.append(f"{name}: {error.what}")
+        if len(counted) < least:
+            raise EvidenceError(
+                f"release {manifest.release} was rebuilt by {len(counted)} of {least} needed rebuilders "
+                f"({'; '.join(missing)[: limits.reason_characters]})",
+                todo="wait for their attestations, or ask them and the publisher in public why there are none",
+            )
+        for name, one in counted.items():
+            same = every.get(name, one).key == one.key  # the customer's alice need not be the policy's
+            every[name if same else f"{name} (own policy)"] = one
+    return Rebuilt(every, max((least for _, least in policy.rebuilds_asked), default=0))

@@ -92,6 +92,10 @@ def in_words(section: str, line: bytes) -> list[str]:
         return _logical_words(text.split(";"))
     if kind in ("ign", "ign2"):
         return ["switches the signature of this name off"]
+    if kind == "cdb":
+        return _container_words(text.split(":"))
+    if kind == "idb":
+        return _icon_words(text.split(":"))
     return []
 
 
@@ -145,6 +149,30 @@ def _logical_words(parts: list[str]) -> list[str]:
     return out
 
 
+_CONTAINER: Final = (
+    ("in containers of type", 1),
+    ("the container has so many bytes:", 2),
+    ("the file's name in it matches", 3),
+    ("the file takes so many bytes in it:", 4),
+    ("the file has so many bytes unpacked:", 5),
+    ("encrypted:", 6),
+    ("it is in the place number", 7),
+    ("its checksum is", 8),
+)
+
+
+def _container_words(parts: list[str]) -> list[str]:
+    """A name may hold colons in its regular expression; then the rest cannot be told apart, and the line stands for itself."""
+    if not 10 <= len(parts) <= 12:
+        return []
+    said = [f"{words} {parts[at]}" for words, at in _CONTAINER if parts[at] != "*"]
+    return ["a file in an archive or a mail", *said] if said else ["any file in any archive or mail"]
+
+
+def _icon_words(parts: list[str]) -> list[str]:
+    return [f"an icon of groups {parts[1]} and {parts[2]}, that looks like {parts[3][:80]}"] if len(parts) == 4 else []
+
+
 def _is_number(text: str) -> bool:
     """Plain digits, and so few that they are a size or a place (Python refuses to read more than 4,300)."""
     return text.isascii() and text.isdecimal() and len(text) <= 20
@@ -161,6 +189,8 @@ def _offset(text: str) -> str:
         return "anywhere"
     if _is_number(place):
         return f"at byte {int(place):,}{near}"
+    if place == "EP+0":
+        return f"at the entry point{near}"
     for prefix, words in (
         ("EP+", "after the entry point"),
         ("EP-", "before the entry point"),

@@ -247,6 +247,26 @@ def region_release(
     return out
 
 
+def channels(role: Metadata) -> list[str]:
+    """The channels that a region's role states a release for, in the order of their names.
+
+    Raises:
+        MalformedError: the facts do not follow their format.
+        NewerFormatError: facts of a later format.
+    """
+    return sorted(_facts(role, REGION_FORMAT).object("channels", 16))
+
+
+def listed_targets(role: Metadata, limits: Limits = LIMITS) -> list[Target]:
+    """Every file that a region's role signs, in the order of their paths.
+
+    Raises:
+        SignatureError: its delegation does not cover one.
+        MalformedError: one is not named, or is longer, as a target may be.
+    """
+    return [_bounded(target(role, path), limits) for path in sorted(role.targets)]
+
+
 def _bounded(found: Target, limits: Limits, most: int | None = None) -> Target:
     if found.length > (limits.delta_bytes if most is None else most):
         raise MalformedError(f"{found.path!r} is longer than allowed")

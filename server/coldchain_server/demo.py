@@ -30,6 +30,7 @@ from pathlib import Path
 
 from coldchain.errors import InternalError, UsageError
 from coldchain_server.demo_coercion import special_release
+from coldchain_server.gate.trial import present
 from coldchain_server.home import Home
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.log_policy import policy_of
@@ -39,6 +40,12 @@ MARK = ".coldchain-demo"
 BIN = Path(sys.executable).parent
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "feeds"
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "snapshots"
+
+NO_CLAMAV = "ClamAV is not installed on this machine"
+SYSTEM_MEBIBYTES = 8
+"""Of the machine's own files that each release is tried on: a publisher takes more (docs/gate.md)."""
+
+_WIDTH = 140
 
 Lie = Callable[[str, bytes, Path], bytes]
 
@@ -249,6 +256,8 @@ def _found(demo: Demo, ports: dict[str, int]) -> None:
         demo.run("coldchain-server", "witness", f"witness-{name}", "--log", vkey, "--no-serve")
     regions = demo.directory / "origin" / "regions.toml"
     regions.write_text(regions.read_text() + JP_POLICY)
+    with (demo.directory / "origin" / "settings.toml").open("a") as settings:
+        settings.write(f"[gate]\nsystem_mebibytes = {SYSTEM_MEBIBYTES}\n")
     story.say("regions.toml now says what jp leaves out, and why (policies are public, each with a reason).")
     _feeds(demo, 1)
     for feed, kind in (("acme-hashes", "clamav"), ("acme-rules", "yara"), ("acme-indicators", "list")):
@@ -259,9 +268,24 @@ def _found(demo: Demo, ports: dict[str, int]) -> None:
 
 
 def _release(demo: Demo, number: int) -> None:
-    demo.run("coldchain-server", "release", "build", "--home", "origin")
+    without = ["--without-gate", NO_CLAMAV] if present("clamav") else []
+    demo.run("coldchain-server", "release", "build", "--home", "origin", *without)
+    _gate(demo, number)
     demo.run("coldchain-server", "release", "approve", str(number), "--home", "origin")
     demo.run("coldchain-server", "release", "publish", str(number), "--home", "origin")
+
+
+def _gate(demo: Demo, number: int) -> None:
+    """Shows what the gate said, once."""
+    if number != 1:
+        return
+    told = json.loads(demo.run("coldchain-server", "release", "show", "1", "--home", "origin", "--json", quiet=True))
+    demo.story.say(
+        "Before it was logged, the release was tried, in the bytes that will be served; its manifest says how:"
+    )
+    for one in told["manifest"]["gate"]:
+        line = f"{one['check']:14} {one['result']:7} {one['detail']}"
+        demo.story.output(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…")
 
 
 def _status(demo: Demo, directory: str) -> dict[str, object]:

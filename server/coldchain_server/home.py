@@ -12,6 +12,7 @@
     HOME/content/          files by SHA-256: snapshots' files, sections, descriptions, manifests
     HOME/changes/          change lists between consecutive releases, by channel and region
     HOME/drafts/           releases that are built and not yet published
+    HOME/gate/             what releases found in the must-detect corpus, and sections that were in order; may be deleted
     HOME/lint/             earlier results of checks; may be deleted
     HOME/encoded/          by channel, the encoded parts of the last build's bundle files; may be deleted
     HOME/public/           the published tree: what the origin serves, and any other web server could
@@ -22,7 +23,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,8 @@ from coldchain_server.assembly.regions import Regions, load_regions
 from coldchain_server.assembly.suppressions import Suppression, load_suppressed, with_suppressed
 from coldchain_server.catalogue.interface import Catalogue
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
+from coldchain_server.gate.settings import DEFAULT as DEFAULT_GATE
+from coldchain_server.gate.settings import GateSettings, gate_settings
 from coldchain_server.release.schedule import Schedule, load_schedules
 from coldchain_server.storage.content import ContentStore
 from coldchain_server.storage.directory import DirectoryStorage
@@ -40,14 +43,18 @@ _PRODUCT: Final = "coldchain"
 _CHANNELS: Final = ("stable", "early")
 ROLLOUT: Final = "rollout.toml"
 SUPPRESSED: Final = "suppressed.toml"
-DEFAULT_SETTINGS: Final = """\
+DEFAULT_SETTINGS: Final = (
+    """\
 # Settings of this origin; what stands here as a comment is the default.
 # product = "coldchain"
 # channels = ["stable", "early"]
 # recent_deltas = 16           # deltas from this many releases before, and from powers of two further back
 # keep_generations = 8         # published releases whose files stay after newer ones came
 # timestamp_hours = 4          # the timestamp is signed anew this often while the origin serves (it lives 36 hours)
+# poll_seconds = 0             # how often endpoints are asked to poll; 0: as they like, which is every hour
 """
+    + DEFAULT_GATE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,8 @@ class Settings:
     recent_deltas: int = 16
     keep_generations: int = 8
     timestamp_hours: int = 4
+    poll_seconds: int = 0
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 def load_settings(text: str) -> Settings:
@@ -78,8 +87,14 @@ def load_settings(text: str) -> Settings:
             check_token(token if isinstance(token, str) else "?", "product or channel")
         except MalformedError as error:
             raise UsageError(f"settings.toml: {error.what}") from error
-    settings = Settings(**{**document, "channels": tuple(channels)})
-    numbers = {"recent_deltas": (1, 256), "keep_generations": (1, 1000), "timestamp_hours": (1, 24)}
+    gate = gate_settings(document.get("gate", {}))
+    settings = Settings(**{**document, "channels": tuple(channels), "gate": gate})
+    numbers = {
+        "recent_deltas": (1, 256),
+        "keep_generations": (1, 1000),
+        "timestamp_hours": (1, 24),
+        "poll_seconds": (0, 86_400),
+    }
     for name, (least, most) in numbers.items():
         value = getattr(settings, name)
         if type(value) is not int or not least <= value <= most:
@@ -98,6 +113,7 @@ class Home:
         self.keys = directory / "keys"
         self.drafts = directory / "drafts"
         self.changes = directory / "changes"
+        self.gate = directory / "gate"
         self.lint = directory / "lint"
         self.encoded = directory / "encoded"
         self.content = ContentStore(directory / "content")
@@ -156,6 +172,10 @@ class Home:
     def draft(self, channel: str, number: int) -> Path:
         """Where the files of a release that is not published yet are."""
         return self.drafts / f"{channel}-{number}"
+
+    def detections(self, channel: str, number: int) -> Path:
+        """Where what a release finds in the must-detect corpus is kept."""
+        return self.gate / f"{channel}-{number}.json"
 
     def change_list(self, channel: str, region: str, older: int, newer: int) -> Path:
         """Where the changes between two consecutive published releases are."""

@@ -47,7 +47,8 @@ def serve_origin(
         StorageError: the address cannot be listened on.
     """
     log_as_json(sys.stderr)
-    every = home.settings().timestamp_hours * 3600.0
+    settings = home.settings()
+    every = settings.timestamp_hours * 3600.0
 
     async def keep_fresh() -> None:
         assert keyring is not None
@@ -67,6 +68,7 @@ def serve_origin(
             tls_cert=tls_cert,
             tls_key=tls_key,
             metrics_port=metrics_port,
+            poll_seconds=settings.poll_seconds,
         )
 
     try:

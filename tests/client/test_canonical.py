@@ -66,6 +66,39 @@ def test_only_the_canonical_spelling_is_canonical(value: Any) -> None:
             read_canonical(other, "x")
 
 
+SPELLINGS = (
+    "a",
+    "Z",
+    "é",
+    "\U0001f600",
+    '\\"',
+    "\\\\",
+    "\\n",
+    "\\u0041",
+    "\\u0001",
+    "\\u007f",
+    "\\ud83d\\ude00",
+    "\\/",
+    " ",
+    "\x7f",
+)
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.sampled_from(SPELLINGS), max_size=3).map("".join), st.integers(-9, 9)), max_size=4)
+)
+def test_every_way_to_spell_a_string_is_judged_by_what_would_be_written(members: list[tuple[str, int]]) -> None:
+    """Two encoders are asked, for speed; what one would let through and the other not must not depend on which."""
+    data = "{" + ",".join(f'"{key}":{value}' for key, value in members) + "}"
+    try:
+        value = read(data.encode(), "x")
+    except MalformedError:
+        return
+    canonical_ = encode(value) == data.encode() and not any(ord(char) < 0x20 or ord(char) == 0x7F for char in data)
+    with nullcontext() if canonical_ else pytest.raises(MalformedError):
+        assert read_canonical(data.encode(), "x") == value
+
+
 def test_keys_are_sorted_by_code_point_and_numbers_have_one_form() -> None:
     assert encode({"é": 1, "z": 2, "Z": 3, "": 4, "\U0001f600": 5, "\uffff": 6}) == (
         '{"":4,"Z":3,"z":2,"é":1,"\uffff":6,"\U0001f600":5}'.encode()
@@ -125,7 +158,9 @@ def test_integers_at_the_bound_are_read() -> None:
     assert read(b"[9007199254740991,-9007199254740991]", "x") == [MAX_INTEGER, -MAX_INTEGER]
 
 
-@pytest.mark.parametrize("data", [b"[]", b"1", b"null", b'"a"', b'{"a":-0}', b'{"a":"\\u0041"}', b'{"a":"\\/"}'])
+@pytest.mark.parametrize(
+    "data", [b"[]", b"1", b"null", b'"a"', b'{"a":-0}', b'{"a":"\\u0041"}', b'{"a":"\\/"}', b'{"a":"\\n"}']
+)
 def test_what_is_json_but_not_canonical(data: bytes) -> None:
     read(data, "x")
     with pytest.raises(MalformedError):

@@ -307,6 +307,9 @@ def test_a_rollout_is_read_whole() -> None:
     assert rollout_state(role, "jp", "stable") is None
 
 
+WITHDRAWN_OUT_OF_ORDER: list[Any] = [[0], [True], ["1"], [2, 1], [1, 1], {}, None, list(range(1, 66))]
+
+
 def test_a_rollout_is_strict() -> None:
     def state(rollout: Document) -> Document:
         return rollout["coldchain"]["regions"]["us"]["stable"]  # type: ignore[no-any-return]
@@ -325,7 +328,7 @@ def test_a_rollout_is_strict() -> None:
         lambda rollout: state(rollout).update(held=0),
         *(
             lambda rollout, bad=bad: state(rollout).update(withdrawn=bad)
-            for bad in ([0], [True], ["1"], [2, 1], [1, 1], {}, None, list(range(1, 66)))
+            for bad in WITHDRAWN_OUT_OF_ORDER
         ),
         lambda rollout: state(rollout).update(release=0),
         lambda rollout: state(rollout).update(release=True),

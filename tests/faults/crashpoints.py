@@ -28,6 +28,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -60,7 +61,8 @@ FILE_CALLS: Final = frozenset(
 """Names of C functions and methods that change files or directories, or hold them open."""
 
 _OWNERS: Final = (ModuleType, io.IOBase, sqlite3.Connection, sqlite3.Cursor)
-"""What such a function or method belongs to: ``str.replace`` and a lock's ``__exit__`` touch no file."""
+"""What such a function or method belongs to: ``str.replace`` and a lock's ``__exit__`` touch no file. A socket's calls
+count when a sweep names them."""
 
 _pipe = -1
 
@@ -158,7 +160,10 @@ def _hook(
     def profile(frame: FrameType, event: str, called: Any) -> None:
         if event != "c_call" or called.__name__ not in calls:
             return
-        if not isinstance(getattr(called, "__self__", None), _OWNERS):
+        owner = getattr(called, "__self__", None)
+        if not isinstance(owner, _OWNERS) and not (
+            isinstance(owner, socket.socket) and called.__name__ not in FILE_CALLS
+        ):
             return
         if called.__name__ == "write" and frame.f_code is acknowledge.__code__:
             return

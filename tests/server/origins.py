@@ -51,7 +51,12 @@ kind = "signature"
 name = "Win.Trojan.Agent-3-0"
 reason = "matches a printer driver sold only there"
 """
-SETTINGS = "keep_generations = 2\n"
+NO_ENGINES = """
+[gate]
+engines = []
+without = "a test that is about something else"
+"""
+SETTINGS = f"keep_generations = 2\n{NO_ENGINES}"
 FIRST: dict[str, bytes] = {"daily.hsb": hashes(*range(60)), "main.hsb": hashes(*range(1000, 1060))}
 SECOND = FIRST | {"daily.hsb": hashes(*range(2, 64))}
 THIRD = FIRST | {"daily.hsb": hashes(*range(3, 66))}
@@ -74,6 +79,12 @@ def write_feed(home: Home, files: Mapping[str, bytes]) -> Path:
 async def make(directory: Path, *, regions: str = REGIONS, settings: str = SETTINGS, now: datetime = NOW) -> Home:
     """An origin after its ceremony."""
     return await found(directory, Founding(settings, regions, lambda: PASSPHRASE, DEMO), now=now)
+
+
+def without_engines(directory: Path) -> None:
+    """What :data:`SETTINGS` say of the gate, for an origin that ``init`` made."""
+    with (directory / "settings.toml").open("a", encoding="utf-8") as file:
+        file.write(NO_ENGINES)
 
 
 async def build_release(

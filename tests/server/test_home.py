@@ -18,8 +18,9 @@ def test_what_stands_as_a_comment_is_the_default() -> None:
 def test_settings_are_read() -> None:
     text = (
         'product = "acme"\nchannels = ["one", "two"]\nrecent_deltas = 3\nkeep_generations = 1\ntimestamp_hours = 24\n'
+        "poll_seconds = 900\n"
     )
-    assert load_settings(text) == Settings("acme", ("one", "two"), 3, 1, 24)
+    assert load_settings(text) == Settings("acme", ("one", "two"), 3, 1, 24, 900)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_settings_are_read() -> None:
             for name in ("recent_deltas", "keep_generations", "timestamp_hours")
             for value in ("0", "-1", "1.5", "true", "'4'", "100000")
         ),
+        *(f"poll_seconds = {value}" for value in ("-1", "1.5", "true", "'4'", "100000")),
     ],
 )
 def test_what_is_wrong_in_settings_is_named(text: str) -> None:

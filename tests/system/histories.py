@@ -32,6 +32,7 @@ from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import now_utc
 from coldchain_server.web.origin import running
+from tests.server.origins import NO_ENGINES
 
 REGION = "us"
 
@@ -141,7 +142,7 @@ def regions_toml(names: Sequence[str]) -> str:
 
 @contextlib.asynccontextmanager
 async def replaying(
-    directory: Path, parts: Sequence[Part], *, regions: str, settings: str = DEFAULT_SETTINGS
+    directory: Path, parts: Sequence[Part], *, regions: str, settings: str = DEFAULT_SETTINGS + NO_ENGINES
 ) -> AsyncIterator[Replay]:
     """An origin that serves and has no feed yet, and an endpoint of region us that follows it."""
     founding = Founding(settings, regions, lambda: "a passphrase of the test", DEMO)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.history import Files, versions
+from tests.server.origins import NO_ENGINES
 from tests.system.histories import Part, Replay, Step, regions_toml, replaying
 
 SERIES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "series"
@@ -103,7 +104,7 @@ async def test_the_first_versions_go_through_the_whole_path(series: Series, tmp_
 async def test_a_whole_history_goes_through_the_whole_path(
     series: Series, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = "recent_deltas = 2\nkeep_generations = 4\n"
+    settings = f"recent_deltas = 2\nkeep_generations = 4\n{NO_ENGINES}"
     async with replaying(tmp_path, series.parts, regions=regions_toml(["us"]), settings=settings) as at:
         steps = await replay(series, at)
     left_out = set().union(*(step.left_out for step in steps))

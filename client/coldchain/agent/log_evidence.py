@@ -93,7 +93,7 @@ class LogEvidence:
         found = check_evidence(manifest, proof, release, policy, self.now, self.limits)
         head = found.verified.head
         seen = public_log.seen_checkpoint(self.directory, policy, head.checkpoint.origin, self.limits)
-        await self._check_growth(seen, head.checkpoint, head.note)
+        await self.check_growth(seen, head.checkpoint, head.note)
         if old is not None and old.release < release.release:
             await self._check_chain(manifest, release, old)
         return found
@@ -111,12 +111,12 @@ class LogEvidence:
             TransportError: too few could be had.
         """
         policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
-        if policy is None or not policy.rebuilds:
+        if policy is None or not policy.rebuilds_asked:
             return {}
         stated = parse_manifest(manifest, self.limits)
         files: dict[str, bytes] = {}
         unreachable: TransportError | None = None
-        for key in policy.rebuilders.values():
+        for key in {key.raw: key for names, _ in policy.rebuilds_asked for key in names.values()}.values():
             try:
                 data = await self._attestation(stated, release, key)
             except TransportError as error:
@@ -134,7 +134,7 @@ class LogEvidence:
     def still_rebuilt(self, root: Metadata, release: RegionRelease, kept: Mapping[str, bytes]) -> bool:
         """Whether the attestations kept with the installed release are what the policy asks for now."""
         policy = public_log.policy_in_force(self.directory, self.config, root, self.limits)
-        if policy is None or not policy.rebuilds:
+        if policy is None or not policy.rebuilds_asked:
             return True
         try:
             manifest = parse_manifest(kept.get(MANIFEST, b""), self.limits)
@@ -179,7 +179,7 @@ class LogEvidence:
             return
         try:
             found = check_evidence(manifest, kept.get(PROOF), release, policy, self.now, self.limits)
-            if policy.rebuilds:
+            if policy.rebuilds_asked:
                 check_rebuilders(policy, found.manifest, release.region, kept, self.limits)
         except EvidenceError as error:
             raise EvidenceError(
@@ -187,7 +187,18 @@ class LogEvidence:
                 todo=error.todo if error.todo != DO_NOT else NOT_ANY_MORE,
             ) from error
 
-    async def _check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
+    async def check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
+        """Whether a checkpoint and the one seen before are of one history; the larger one is kept.
+
+        Args:
+            seen: the largest one that was believed here; None when there is none.
+            new: the one that came, its log's signature checked.
+            note: the same with its signatures.
+
+        Raises:
+            EvidenceError: neither continues the other; the proof of that is kept.
+            TransportError: the tiles that tell could not be had.
+        """
         if seen is None:
             public_log.keep_checkpoint(self.directory, note, self.limits)
             return

@@ -8,7 +8,11 @@ A poll on the wire, 115 bytes up for a host like this one, and nothing that tell
 
 No Accept, Accept-Encoding or User-Agent; no cookies are kept; redirects are not followed; bodies are taken as they are (a
 Content-Encoding is refused). Nothing is read past a file's bound plus what is needed to notice, and every file has one deadline
-for all of it: 60 s, for large files plus a second for each 8 KiB.
+for all of it: 60 s, for downloads plus a second for each 8 KiB (or the customer's own minimum speed) that has come. So a drip is
+given up after its first minute, however large the file.
+
+By which way (proxy, certificates), how fast and how much is the customer's :class:`~coldchain.agent.network.NetworkSettings`; a
+server that asked to be left alone is not asked before its time (:mod:`coldchain.agent.told`).
 
 A download goes on where it stopped: ``Range: bytes=N-`` with ``If-Range`` naming the entity tag that an origin gives to
 content of the wanted SHA-256. A server with other tags answers with the whole file, which is also right.
@@ -29,15 +33,22 @@ import contextlib
 import email.utils
 import errno
 import hashlib
+import importlib.util
 import os
 import re
+import ssl
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
+from coldchain.agent.allowance import Allowance
+from coldchain.agent.network import NetworkSettings
+from coldchain.agent.proxies import Proxy
+from coldchain.agent.socks import socks_connector
+from coldchain.agent.told import Told
 from coldchain.errors import ResponseError, ThrottledError, TransportError, UsageError
 from coldchain.install.part import Part
 from coldchain.limits import LIMITS, Limits
@@ -48,7 +59,9 @@ if TYPE_CHECKING:
 BLOCK: Final = 1 << 18
 _RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})\Z")
 _ETAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,120}"\Z')
+_MAX_AGE: Final = re.compile(r"max-age=\"?(\d{1,9})\"?\Z")
 _SKIPPED: Final = ("Accept", "Accept-Encoding", "User-Agent")
+_TIMESTAMP: Final = "metadata/timestamp.json"
 
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all)."""
@@ -98,35 +111,63 @@ def computed_etag(sha256: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def open_sources(urls: Sequence[str], traffic: Traffic, limits: Limits = LIMITS) -> AsyncIterator[list[Source]]:
+async def open_sources(
+    urls: Sequence[str],
+    traffic: Traffic,
+    limits: Limits = LIMITS,
+    network: NetworkSettings | None = None,
+    *,
+    told: Told | None = None,
+    allowance: Allowance | None = None,
+) -> AsyncIterator[list[Source]]:
     """The sources of these base URLs (as :func:`coldchain.install.directory.normal_url` writes them), until the block ends.
 
+    Args:
+        urls: in the order of the list that comes out.
+        traffic: counts.
+        limits: bounds.
+        network: the customer's settings; None for the defaults and the environment's proxies.
+        told: what servers asked for, kept by the caller beyond this block.
+        allowance: what may still be received; None for no cap.
+
     Raises:
-        UsageError: a server is named, and aiohttp is not installed.
+        UsageError: a server is named, and aiohttp is not installed; or a setting names a file or proxy that is none.
     """
+    network = network or NetworkSettings()
+    limits = network.limits(limits)
+    manner = _Manner(limits, network, told or Told(), allowance or Allowance())
     async with contextlib.AsyncExitStack() as stack:
-        session: aiohttp.ClientSession | None = None
+        sessions: dict[Proxy | None, aiohttp.ClientSession] = {}
         out: list[Source] = []
         for url in urls:
             if "://" not in url:
                 out.append(DirectorySource(url, traffic))
                 continue
-            if session is None:
-                session = await stack.enter_async_context(_session(limits))
-            out.append(HttpSource(url, session, traffic, limits))
+            proxy = network.proxy_for(url)
+            socks = proxy if proxy is not None and proxy.socks else None
+            if socks not in sessions:
+                sessions[socks] = await stack.enter_async_context(_session(limits, network.context(), socks))
+            out.append(HttpSource(url, sessions[socks], traffic, manner, proxy))
         yield out
 
 
-def _session(limits: Limits) -> aiohttp.ClientSession:
-    try:
-        import aiohttp
-    except ImportError as error:
-        raise UsageError(
-            "fetching over the network needs aiohttp, which is not installed",
-            kept="what is installed stays in use",
-            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
-        ) from error
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How servers are asked."""
+
+    limits: Limits
+    network: NetworkSettings
+    told: Told
+    allowance: Allowance
+
+
+def _session(limits: Limits, context: ssl.SSLContext | None, socks: Proxy | None) -> aiohttp.ClientSession:
+    require_library()
+    import aiohttp
+
+    connector = socks_connector(socks, context) if socks else aiohttp.TCPConnector(ssl=context or True)
     return aiohttp.ClientSession(
+        connector=connector,
         skip_auto_headers=_SKIPPED,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -137,47 +178,117 @@ def _session(limits: Limits) -> aiohttp.ClientSession:
     )
 
 
-class HttpSource:
-    """A server."""
+def require_library() -> None:
+    """Whether servers can be asked here at all.
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, traffic: Traffic, limits: Limits = LIMITS) -> None:
+    Raises:
+        UsageError: aiohttp is not installed.
+    """
+    if importlib.util.find_spec("aiohttp") is None:
+        raise UsageError(
+            "fetching over the network needs aiohttp, which is not installed",
+            kept="what is installed stays in use",
+            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
+        )
+
+
+class HttpSource:
+    """A server, directly or through ``proxy``."""
+
+    def __init__(
+        self, url: str, session: aiohttp.ClientSession, traffic: Traffic, manner: _Manner, proxy: Proxy | None
+    ) -> None:
         self.url = url
-        self._session, self._traffic, self._limits = session, traffic, limits
+        self._session, self._traffic, self._manner, self._proxy = session, traffic, manner, proxy
+        self._limits = manner.limits
 
     @contextlib.asynccontextmanager
     async def _request(
         self, path: str, fields: dict[str, str], seconds: float
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
         import aiohttp
 
+        left = self._manner.told.wait(self.url)
+        if left > 0:
+            raise self._throttled("is too busy, and asked to be left alone", left)
         self._traffic.requests += 1
+        fields, way = self._way(fields)
+        begun, deadline = asyncio.get_running_loop().time(), asyncio.timeout(seconds)
         try:
             async with (
-                asyncio.timeout(seconds),
-                self._session.get(f"{self.url}/{path}", headers=fields, allow_redirects=False) as response,
+                deadline,
+                self._session.get(f"{self.url}/{path}", headers=fields, allow_redirects=False, **way) as response,
             ):
                 _check_encoding(self.url, path, response)
-                yield response
+                yield response, deadline
         except aiohttp.ServerTimeoutError as error:
             raise TransportError(
-                f"{self.url} cannot be reached: no connection within {self._limits.connect_seconds:g} seconds",
+                f"{self._where} cannot be reached: no connection within {self._limits.connect_seconds:g} seconds",
                 todo="check the network and the URL, then run it again",
             ) from error
         except TimeoutError as error:
-            raise TransportError(f"{self.url}/{path}: no whole answer within {round(seconds, 1):g} seconds") from error
+            allowed = round((deadline.when() or begun) - begun, 1)
+            raise TransportError(f"{self.url}/{path}: no whole answer within {allowed:g} seconds") from error
         except (aiohttp.ClientPayloadError, asyncio.IncompleteReadError) as error:
             raise TransportError(f"{self.url}/{path}: the connection broke off in the middle") from error
-        except aiohttp.ClientResponseError as error:
-            raise ResponseError(f"{self.url}/{path}: an answer that is not HTTP") from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise self._refused_by_proxy(error) from None  # the library's error holds the login
+        except aiohttp.ClientResponseError:
+            said = f" (from the proxy {self._proxy.shown}, perhaps)" if self._proxy else ""
+            raise ResponseError(f"{self.url}/{path}: an answer that is not HTTP{said}") from None  # as above
+        except aiohttp.ClientProxyConnectionError as error:
+            raise TransportError(
+                f"{self._where} cannot be reached: {error.os_error.strerror or error.os_error}",
+                todo="check the proxy and its login ([network] in policy.toml, or the environment)",
+            ) from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # UnicodeError: a host like a..b
             raise TransportError(
-                f"{self.url} cannot be reached: {error}", todo="check the network and the URL, then run it again"
+                f"{self._where} cannot be reached: {error}", todo="check the network and the URL, then run it again"
             ) from error
+
+    def _way(self, fields: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+        """The request's fields and the library's arguments for the way it takes; the login is in neither's URL."""
+        if self._proxy is None or self._proxy.socks:
+            return fields, {}
+        login = {"Proxy-Authorization": self._proxy.login.basic()} if self._proxy.login else {}
+        if self.url.startswith("https:"):
+            return fields, {"proxy": self._proxy.shown, "proxy_headers": login}
+        return {**fields, **login}, {"proxy": self._proxy.shown}
+
+    @property
+    def _where(self) -> str:
+        return f"{self.url} (by way of {self._proxy.shown})" if self._proxy else self.url
+
+    def _throttled(self, what: str, seconds: float | None) -> ThrottledError:
+        when = f" in {seconds:.0f} seconds" if seconds is not None else " later"
+        return ThrottledError(f"{self.url} {what}", retry_after=seconds, todo=f"run it again{when}")
+
+    def _refused_by_proxy(self, error: aiohttp.ClientHttpProxyError) -> TransportError:
+        assert self._proxy is not None
+        if error.status in (429, 503):
+            return self._busy(f"cannot be reached: the proxy {self._proxy.shown} answers {error.status}", error.headers)
+        words = "wants another login" if error.status == 407 else f"answers {error.status}"
+        return TransportError(
+            f"{self.url} cannot be reached: the proxy {self._proxy.shown} {words}",
+            todo="check the proxy and its login ([network] in policy.toml, or the environment)",
+        )
+
+    def _busy(self, what: str, headers: Mapping[str, str] | None) -> ThrottledError:
+        seconds = None
+        if headers:
+            # a date is held against the server's own clock, where it says what that is: ours may be wrong
+            now = _date(headers.get("Date", "")) or datetime.now(UTC)
+            seconds = retry_after(headers.get("Retry-After"), now)
+        self._manner.told.busy(self.url, seconds)
+        return self._throttled(what, seconds)
 
     async def get(self, path: str, most: int, *, etag: str | None = None) -> Answer:
         """See :class:`Source`."""
         fields = {"If-None-Match": etag} if etag else {}
-        async with self._request(path, fields, self._limits.metadata_seconds) as response:
+        self._manner.allowance.ask(metadata=True)
+        async with self._request(path, fields, self._limits.metadata_seconds) as (response, _):
+            if path == _TIMESTAMP and response.status in (200, 304):
+                self._manner.told.poll_seconds = poll_seconds(response.headers)
             if response.status == 304 and etag:
                 return Answer(None)
             if response.status in (403, 404):
@@ -189,6 +300,7 @@ class HttpSource:
             async for block in response.content.iter_any():
                 data += block
                 self._traffic.bytes += len(block)
+                self._manner.allowance.take(len(block), metadata=True)
                 if len(data) > most:
                     raise ResponseError(f"{self.url}/{path}: longer than the allowed {most} bytes")
             tag = response.headers.get("ETag", "")
@@ -203,9 +315,12 @@ class HttpSource:
     async def _go_on(self, path: str, part: Part, there: int, progress: Progress) -> None:
         """One request for what is missing. Returns when that came, or when it must be asked for from the beginning."""
         length = part.length
+        self._manner.allowance.begin(length - there)
         fields = {"Range": f"bytes={there}-", "If-Range": computed_etag(part.sha256)} if there else {}
-        seconds = self._limits.download_floor_seconds + length / self._limits.download_min_bytes_per_second
-        async with self._request(path, fields, seconds) as response:
+        floor, slowest = self._limits.download_floor_seconds, self._limits.download_min_bytes_per_second
+        loop, came = asyncio.get_running_loop(), 0
+        begun = loop.time()
+        async with self._request(path, fields, floor) as (response, deadline):
             if there and response.status == 416:
                 return part.remove()
             self._expect(path, response, (200, 206) if there else (200,))
@@ -223,23 +338,36 @@ class HttpSource:
                 async for block in response.content.iter_chunked(BLOCK):
                     self._traffic.bytes += len(block)
                     there += len(block)
+                    came += len(block)
                     if there > length:
                         raise ResponseError(f"{self.url}/{path}: longer than the signed {length} bytes")
                     write(block)
+                    self._manner.allowance.take(len(block))
                     progress(there, length)
+                    deadline.reschedule(begun + floor + came / slowest)
+                    await self._not_faster(begun, came)
         if there < length:
             raise TransportError(f"{self.url}/{path}: ended after {there} of {length} bytes")
         return None
+
+    async def _not_faster(self, begun: float, came: int) -> None:
+        """Waits until ``came`` bytes are no more than the customer's most bytes per second since ``begun``."""
+        rate = self._manner.network.most_bytes_per_second
+        if rate:
+            ahead = begun + came / rate - asyncio.get_running_loop().time()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
 
     def _expect(self, path: str, response: aiohttp.ClientResponse, good: tuple[int, ...]) -> None:
         status = response.status
         if status in good:
             return
         if status in (429, 503):
-            seconds = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-            when = f" in {seconds:.0f} seconds" if seconds is not None else " later"
-            raise ThrottledError(
-                f"{self.url} answers {status}: too busy", retry_after=seconds, todo=f"run it again{when}"
+            raise self._busy(f"answers {status}: too busy", response.headers)
+        if status == 407 and self._proxy is not None:
+            raise TransportError(
+                f"{self.url} cannot be reached: the proxy {self._proxy.shown} wants another login",
+                todo="check the proxy and its login ([network] in policy.toml, or the environment)",
             )
         redirect = " (redirects are not followed)" if 300 <= status < 400 else ""
         raise ResponseError(
@@ -266,13 +394,29 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(min(int(value[:9]), 86_400))
+    when = _date(value)
+    if when is None:
+        return None
+    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+
+
+def _date(value: str) -> datetime | None:
     try:
         when = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
+
+def poll_seconds(headers: Mapping[str, str]) -> float | None:
+    """How long an answer says that it stays good (max-age, less its Age): polling sooner is pointless. None when it does not say."""
+    words = [word.strip().lower() for word in headers.get("Cache-Control", "")[:1024].split(",")]
+    found = [match for match in map(_MAX_AGE.match, words) if match]
+    if not found or "no-cache" in words or "no-store" in words:
+        return None
+    age = headers.get("Age", "0").strip()
+    old = int(age[:9]) if age.isascii() and age.isdigit() else 0
+    return min(max(float(int(found[0][1]) - old), 0.0), 86_400.0)
 
 
 @dataclass

@@ -7,32 +7,43 @@
     refresh     otherwise the full TUF workflow, from the first source that carries it to its end
     decide      the region's release against what is installed, its rollout, and this endpoint's bucket
     evidence    the manifest and its proof: in the public log, by the policy in force (:mod:`coldchain.agent.log_evidence`)
+    own policy  the customer's own policy about the release (:mod:`coldchain.agent.own_policy`)
     download    the delta from the installed release (or the full bundle), to their signed digests
     stage       decode into staging, every section and the bundle digest checked
     switch      one rename; evidence and previous version stand before it
+    engines     each configured engine tries the version, is switched to it, and proves that it runs
+                (:mod:`coldchain.engines.activation`)
 
 A delta that is as signed and still does not apply (the old files are damaged, or it was made wrongly) is remembered and not
 tried again: the full bundle is fetched in the same run. Bytes that are not as signed are refused; another source may have
-better ones. Whatever fails, what ran keeps running, and the error says so.
+better ones. Whatever fails, what ran keeps running, and the error says so. Engines are led to what is installed after a run that
+brought nothing new, or failed, too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
+from coldchain.agent.allowance import open_allowance
+from coldchain.agent.current_metadata import CurrentMetadata
+from coldchain.agent.engine_steps import EngineSteps
 from coldchain.agent.log_evidence import LogEvidence
+from coldchain.agent.network import NetworkSettings, network_of
+from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.sources import Sources
-from coldchain.agent.transport import Answer, Progress, Source, Traffic, computed_etag, open_sources
+from coldchain.agent.told import Told
+from coldchain.agent.transport import Progress, Source, Traffic, open_sources
 from coldchain.bundle.description import BundleDescription
 from coldchain.canonical import JSON
+from coldchain.engines.activation import EngineOutcome
+from coldchain.engines.endpoint import first_error
+from coldchain.engines.settings import EngineSettings, engine_settings
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
@@ -40,21 +51,20 @@ from coldchain.errors import (
     HeldError,
     MalformedError,
     NewerFormatError,
+    OwnPolicyError,
     StaleError,
-    ThrottledError,
     TransportError,
     VerificationError,
 )
-from coldchain.evidence import check_manifest, open_evidence
+from coldchain.evidence import Evidence, check_manifest, open_evidence
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.engine_memory import EngineMemory
 from coldchain.install.part import SUFFIX
-from coldchain.install.state import EntityTag
+from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.receipt import APPLIED, applied
-from coldchain.tuf.poll import full_refresh_reason
-from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import (
     BUCKETS,
@@ -85,6 +95,7 @@ class Outcome:
         requests: requests sent.
         bytes_down: bytes of bodies received.
         good_until: when the metadata in force expires.
+        engines: how each configured engine stands.
     """
 
     action: str
@@ -97,6 +108,12 @@ class Outcome:
     requests: int
     bytes_down: int
     good_until: datetime
+    engines: tuple[EngineOutcome, ...] = ()
+
+    @property
+    def error(self) -> ColdchainError | None:
+        """Why an engine does not run ``release``; None when all do (or none is configured). Who asks for an update ends with it."""
+        return first_error(self.engines)
 
     def as_json(self) -> dict[str, JSON]:
         """The same for ``--json``."""
@@ -111,6 +128,7 @@ class Outcome:
             "requests": self.requests,
             "bytes_down": self.bytes_down,
             "good_until": f"{self.good_until:%Y-%m-%dT%H:%M:%SZ}",
+            "engines": [one.as_json() for one in self.engines],
         }
 
 
@@ -134,7 +152,10 @@ class Settings:
         now: the clock.
         draw: draws a bucket below its argument.
         progress: told how a download comes on.
+        engines: instead of those that the customer's ``policy.toml`` names; None for those.
         limits: bounds.
+        network: instead of the section of the directory's policy.toml; None for that.
+        told: what servers asked for in earlier runs, and, after this one, in it.
     """
 
     urls: Sequence[str] | None = None
@@ -143,14 +164,20 @@ class Settings:
     now: Callable[[], datetime] = utc_now
     draw: Callable[[int], int] = secrets.randbelow
     progress: Progress = silent
+    engines: EngineSettings | None = None
     limits: Limits = LIMITS
+    network: NetworkSettings | None = None
+    told: Told = field(default_factory=Told)
 
 
 async def update(directory: ClientDirectory, settings: Settings | None = None) -> Outcome:
-    """Brings the directory to the release that is meant for it now.
+    """Brings the directory to the release that is meant for it now, and its engines to the release in the directory.
+
+    An engine that does not come along is no exception here: the outcome's ``error`` says so.
 
     Raises:
         HeldError: a newer release exists and is not for this endpoint yet.
+        OwnPolicyError: it exists, and the customer's own policy keeps it back.
         ColdchainError: one kind per cause; ``kept`` says what still runs.
     """
     settings = settings or Settings()
@@ -175,12 +202,19 @@ class _Update:
         self.directory, self.config, self.settings, self.limits = directory, config, settings, settings.limits
         self.now = settings.now()
         self.traffic = Traffic()
+        policy = read_customer_policy(directory, self.limits)
+        self.network = settings.network or network_of(policy)
+        self.own = OwnPolicy(directory, policy, self.network, self.traffic, self.now, self.limits)
+        self.logged: Evidence | None = None
         self.state = directory.state()
         self.old: Version | None = None
         self.pack: PackSource | None = None
         self.why: str | None = None
         self.fallback: str | None = None
         self.kept = "what was installed stays in use"
+        named = settings.engines if settings.engines is not None else engine_settings(policy.tables)
+        memories, remember = self.state.engines, self._remember_engines
+        self.engines = EngineSteps(directory, config, named, memories, remember, settings.now, self.limits)
 
     async def run(self) -> Outcome:
         self.directory.complete()
@@ -189,18 +223,39 @@ class _Update:
         self.directory.sweep()
         self._clean_staging(lambda name: name.endswith(SUFFIX))
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
-        async with self._open() as opened:
-            self.sources = Sources(opened, self.directory, self.settings.progress)
-            outcome = await self._run()
+        await self.engines.settle(forgive=self.settings.repair)
+        try:
+            async with self._open() as opened:
+                self.sources = Sources(opened, self.directory, self.settings.progress)
+                outcome = await self._run()
+        except ColdchainError as error:
+            failed = first_error(await self.engines.follow())
+            if failed is not None:
+                error.kept = f"{error.kept or self.kept}; {failed.what}"
+            raise
         self._clean_staging(lambda _: False)
-        return outcome
+        return replace(outcome, engines=await self.engines.follow())
+
+    def _remember_engines(self, memories: Mapping[str, EngineMemory]) -> None:
+        self.state = replace(self.state, engines=memories)
+        self.directory.write_state(self.state)
 
     @contextlib.asynccontextmanager
     async def _open(self) -> AsyncIterator[list[Source]]:
         """The pack that was given and nothing else, or else the servers and directories."""
         if self.settings.pack is None:
-            async with open_sources(self.settings.urls or self.config.urls, self.traffic, self.limits) as opened:
-                yield opened
+            network = self.network
+            urls = self.settings.urls or network.urls(self.config.urls)
+            allowance = open_allowance(
+                self.directory, network.most_bytes_per_day, network.most_bytes_per_update, self.now
+            )
+            try:
+                async with open_sources(
+                    urls, self.traffic, self.limits, network, told=self.settings.told, allowance=allowance
+                ) as opened:
+                    yield opened
+            finally:
+                allowance.done()
             return
         with open_pack(self.settings.pack, self.traffic, self.limits) as self.pack:
             self.pack.check_for(self.config)
@@ -221,23 +276,27 @@ class _Update:
         )
         damage = self._damage(release)
         repair = self.old is not None and self.old.release == release.release and damage is not None
-        if not repair:
-            try:
-                decision = self._decide(found, release)
-            except HeldError as held:
-                if damage is not None:
-                    await self._restore(found, damage, held)
-                raise
-            if decision == "current":
+        try:
+            if not repair and self._decide(found, release) == "current":
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
-        self._want(release)
-        if self.pack is not None:
-            self.pack.check_content(release, self.old.release if self.old and damage is None else None)
-        statement = await self._statement(found, release)
+            self._want(release)
+            if self.pack is not None:
+                self.pack.check_content(release, self.old.release if self.old and damage is None else None)
+            statement = await self._statement(found, release)
+            if repair:  # no new release: the customer's policy does not stand in its way
+                statement |= await self._approval_of_old(release)
+            else:
+                statement |= await self.own.check(release, statement[MANIFEST], self.logged)
+        except (HeldError, OwnPolicyError) as held:
+            if damage is not None and not repair:
+                await self._restore(found, damage, held)
+            raise
         evidence = trusted.gather_evidence(self.directory, self.config, found, statement)
         way = await self._install(release, evidence, damage)
         action = "repaired" if repair else "updated" if self.old else "installed"
+        if not repair:
+            self.own.record(release.release, "applied", f"release {release.release} is meant for this endpoint")
         return self._outcome(action, found, release, way)
 
     def _want(self, release: RegionRelease) -> None:
@@ -245,7 +304,7 @@ class _Update:
         every = (release.evidence, release.full, *release.deltas.values())
         self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
-    async def _restore(self, found: TrustedSet, damage: str, held: HeldError) -> None:
+    async def _restore(self, found: TrustedSet, damage: str, held: HeldError | OwnPolicyError) -> None:
         """Installs the damaged release anew while the newer one is not for this endpoint yet, from its own signed evidence.
 
         Raises:
@@ -300,16 +359,16 @@ class _Update:
 
     async def _metadata(self) -> TrustedSet:
         """What is in force now: a poll, and the full workflow when that is due."""
+        metadata = CurrentMetadata(self.directory, self.config, self.sources, self.state, self.now, self.limits)
         try:
-            found = await self._poll()
-            if found is None:
-                found = await self._full()
-                self.state = replace(self.state, last_full=self.now)
+            found = await metadata.find()
         except TransportError as error:
             stale = self._stale(error)
             if stale is None:
                 raise
             raise stale from error
+        finally:
+            self.state, self.why = metadata.state, metadata.why
         self.state = replace(self.state, last_success=self.now, good_until=trusted.good_until(found, self.config))
         self.directory.write_state(self.state)
         return found
@@ -326,74 +385,6 @@ class _Update:
             todo=error.todo or "check the network; protection goes on with what is installed, but it is getting old",
         )
 
-    async def _poll(self) -> TrustedSet | None:
-        """The quick check; None when the full workflow is due, with the reason in ``why``."""
-        files = trusted.stored(self.directory, self.config, self.limits)
-        timestamp = files.get("timestamp.json")
-        self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, limits=self.limits)
-        if self.why is not None or timestamp is None:
-            return None
-        source = self.sources.first
-        try:
-            answer = await source.get(
-                "metadata/timestamp.json", self.limits.timestamp_bytes, etag=self._etag(source, timestamp)
-            )
-        except ThrottledError:
-            # A server that is too busy is not asked for more at once; the others may be.
-            if not self.sources.turn():
-                raise
-            self.why = "the quick check failed"
-            return None
-        except TransportError:
-            self.why = "the quick check failed"
-            return None
-        self._remember_etag(source, answer)
-        seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else "not modified"
-        if answer.data is not None:  # an empty file is a file, and another one
-            seen = answer.data
-        self.why = full_refresh_reason(timestamp, self.now, self.state.last_full, seen, self.limits)
-        if self.why is None:
-            try:
-                return trusted.recall(files, self.config, self.now, self.limits)
-            except ColdchainError:
-                self.why = "the stored metadata is incomplete or has expired"
-        return None
-
-    def _etag(self, source: Source, timestamp: bytes) -> str:
-        digest = hashlib.sha256(timestamp).hexdigest()
-        known = self.state.etag
-        return known.value if known and (known.sha256, known.url) == (digest, source.url) else computed_etag(digest)
-
-    def _remember_etag(self, source: Source, answer: Answer) -> None:
-        if answer.data is not None and answer.etag is not None and len(answer.etag) <= 128:
-            digest = hashlib.sha256(answer.data).hexdigest()
-            self.state = replace(self.state, etag=EntityTag(digest, source.url, answer.etag))
-
-    async def _full(self) -> TrustedSet:
-        """The full workflow, from the first source that carries it through; that one is asked first from then on."""
-        found, source = await self.sources.first_good(self._refresh)
-        self.sources.prefer(source)
-        return found
-
-    async def _refresh(self, source: Source) -> TrustedSet:
-        files = trusted.stored(self.directory, self.config, self.limits)
-        steps = refresh(files, self.now, trusted.roles(self.config), self.limits, trusted.role_check(self.config))
-        data: bytes | None = None
-        while True:
-            try:
-                step = steps.send(data)
-            except StopIteration as done:
-                found: TrustedSet = done.value
-                return found
-            data = None
-            if isinstance(step, Fetch):
-                answer = await source.get(step.path, step.max_bytes)
-                data = answer.data
-                if step.path == "metadata/timestamp.json":
-                    self._remember_etag(source, answer)
-            else:
-                trusted.keep(self.directory, step.name, step.data)
-
     # -- what is to be done ------------------------------------------------------------------------------------------
 
     def _decide(self, found: TrustedSet, release: RegionRelease) -> str:
@@ -404,8 +395,12 @@ class _Update:
             self.directory.write_state(self.state)
         assert self.state.bucket is not None
         decision = decide(release, rollout, self.old.release if self.old else None, self.state.bucket[1])
+        if decision.action != "apply":
+            self.own.record(release.release, decision.action, decision.reason)
         if decision.action in ("held", "wait"):
             raise HeldError(decision.reason, todo="nothing; a later update brings it when the rollout gets here")
+        if decision.action == "apply":
+            self.own.check_number(release.release)
         return decision.action
 
     def _damage(self, release: RegionRelease) -> str | None:
@@ -435,7 +430,18 @@ class _Update:
         files = trusted.gather_evidence(self.directory, self.config, found, statement)
         kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
         files |= {APPLIED: kept[APPLIED]} if APPLIED in kept else {}
-        trusted.write_evidence(self.directory, self.old.name, files)
+        approval, unapproved = await self.own.installed(release, kept)
+        trusted.write_evidence(self.directory, self.old.name, files | approval)
+        if unapproved:
+            raise OwnPolicyError(
+                f"release {release.release} is installed, and your own policy asks for an approval of it: {unapproved}",
+                todo=NEXT["approval"],
+            )
+
+    async def _approval_of_old(self, release: RegionRelease) -> dict[str, bytes]:
+        assert self.old is not None
+        kept = trusted.read_evidence(self.directory, self.old.name, self.limits)
+        return (await self.own.installed(release, kept))[0]
 
     async def _statement(self, found: TrustedSet, release: RegionRelease) -> dict[str, bytes]:
         """The release's manifest, its proof and rebuilders' attestations, by file name: what is public about the release, checked.
@@ -447,7 +453,7 @@ class _Update:
         manifest, proof = open_evidence(data, release, self.limits)
         check_manifest(manifest, release, self.limits)
         log = self._log()
-        await log.check(found.root, release, manifest, proof, self.old)
+        self.logged = await log.check(found.root, release, manifest, proof, self.old)
         out = {EVIDENCE: data, MANIFEST: manifest, **({PROOF: proof} if proof is not None else {})}
         return out | await log.rebuilt(found.root, release, manifest)
 

@@ -8,9 +8,10 @@ Worked example, product ``coldchain``, region ``us``, channel ``stable``, releas
     string   COLDCHAIN-CANARY:coldchain:us:stable:42:<first 32 hex digits of sha256("coldchain:us:stable:42")>:END
     clamav   section coldchain-canary.ndb, one line:  Coldchain.Canary.us-stable-42:0:*:<hex of the string>
     yara     section coldchain-canary.yar, one rule:
-             rule Coldchain_Canary_us_stable_42 { strings: $a = "…" condition: $a }
+             rule Coldchain_Canary_us_stable_42 { strings: $a = { <hex of the string> } condition: $a }
 
-The string contains nothing a scanned file would hold by chance (32 hex digits bound to the release).
+The string contains nothing a scanned file would hold by chance (32 hex digits bound to the release). Neither section holds it as it
+is: an engine that scans the disk it protects must not find its own database.
 """
 
 from __future__ import annotations
@@ -43,5 +44,5 @@ def canary_section(engine: Engine, product: str, region: str, channel: str, rele
         return CLAMAV_SECTION, f"{name}:0:*:{string.hex()}\n".encode()
     if engine == "yara":
         rule = name.replace(".", "_").replace("-", "_")
-        return YARA_SECTION, f'rule {rule} {{ strings: $a = "{string.decode()}" condition: $a }}\n'.encode()
+        return YARA_SECTION, f"rule {rule} {{ strings: $a = {{ {string.hex()} }} condition: $a }}\n".encode()
     return None

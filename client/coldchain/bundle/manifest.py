@@ -29,7 +29,8 @@ A release that takes others back says so in one more member, with the reason in 
 
 ``changes`` counts records of set sections against the release before (a changed file: 1 added, 1 removed): under ``global`` for all
 changed sections, under a region where its counts are other ones. ``skipped`` counts bad records that were left out, by the lint's
-code. ``result`` of a gate's check is ``passed``, ``failed`` or ``not-run``. The region roles carry the manifest's SHA-256, so one
+code. ``result`` of a gate's check is ``passed``, ``failed`` or ``not-run``; where one was not run, the check ``without-gate`` holds the
+publisher's reason to go on. The region roles carry the manifest's SHA-256, so one
 manifest binds what every region gets.
 """
 
@@ -49,6 +50,7 @@ from coldchain.limits import LIMITS, Limits
 
 FORMAT = "coldchain-manifest-1"
 RESULTS = ("passed", "failed", "not-run")
+WITHOUT_GATE = "without-gate"
 MOST_TEXT = 1000
 MOST_REGIONS = 64
 MOST_POLICIES = 4096
@@ -142,6 +144,29 @@ class Manifest:
     gate: tuple[GateCheck, ...] = ()
     source: str | None = None
     withdraws: Withdrawal | None = None
+
+    @property
+    def without_gate(self) -> str | None:
+        """Why the publisher released it although a check of the gate was not run; None when every check was."""
+        return next((one.detail for one in self.gate if one.check == WITHOUT_GATE), None)
+
+    def gate_words(self) -> str:
+        """One line about the gate, for a person."""
+        checks = [one for one in self.gate if one.check != WITHOUT_GATE]
+        if not checks:
+            return "gate: the publisher says nothing of a gate"
+        counts = ((sum(one.result == result for one in checks), result.replace("-", " ")) for result in RESULTS)
+        return f"gate: of {len(checks)} checks " + ", ".join(f"{count} {result}" for count, result in counts if count)
+
+    def gate_exceptions(self) -> list[str]:
+        """A line for each check that did not pass, and one with the publisher's public reason."""
+        lines = [
+            f"gate: {one.check} {one.result.replace('-', ' ')}: {one.detail}"
+            for one in self.gate
+            if one.result != "passed" and one.check != WITHOUT_GATE
+        ]
+        reason = self.without_gate
+        return lines if reason is None else [*lines, f"gate: released without that, because: {reason}"]
 
     def encode(self) -> bytes:
         """The canonical bytes."""

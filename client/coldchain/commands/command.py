@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from coldchain.canonical import Object
+from coldchain.commands.view import View
 from coldchain.errors import ColdchainError, DamagedError, MalformedError, UsageError
 from coldchain.install.directory import normal_url, read_file
 from coldchain.limits import LIMITS
 from coldchain.tlog.policy import parse_policy
 from coldchain.tuf.trusted_set import pinned_root
 
-Found: TypeAlias = tuple[Object, str, ColdchainError | None]
-"""What a command found, for ``--json`` and in words for a person, and the error to end with."""
+Found: TypeAlias = tuple[Object, str | View, ColdchainError | None]
+"""What a command found, for ``--json`` and for a person, and the error to end with."""
 
 Command: TypeAlias = Callable[[argparse.Namespace], Found]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from coldchain.canonical import Object
-from coldchain.commands.command import Add, Found, endpoint_argument, release_number, whole_number
+from coldchain.commands.command import Add, Found, endpoint_argument, release_number, utc_now, whole_number
+from coldchain.commands.view import Block, Column, Fact, Facts, Grid, Lines, Mood, Verdict, view
 from coldchain.errors import NotInstalledError
-from coldchain.explain import Place, explain
+from coldchain.explain import Explanation, Place, explain, find_entry
 from coldchain.install import versions
 from coldchain.install.audit import running
 from coldchain.install.compare import SectionDifference, compare
@@ -41,6 +43,11 @@ def add(command: Add) -> None:
         "coldchain explain /var/lib/coldchain Acme.Test.Fileinfector-7",
     )
     endpoint_argument(about)
+    about.add_argument(
+        "--history",
+        action="store_true",
+        help="fetch earlier releases from the configured URLs, to find the first that had it",
+    )
     about.add_argument("name", metavar="NAME", help="as an engine reports it, with or without .UNOFFICIAL")
 
 
@@ -54,12 +61,36 @@ def _diff(options: argparse.Namespace) -> Found:
         return data, f"release {old.release} -> {new.release}: no section differs but for the canary", None
     width = max(len(one.name) for one in found)
     differ = "1 section differs" if len(found) == 1 else f"{len(found)} sections differ"
-    lines = [f"release {old.release} -> {new.release}: {differ}"]
-    for one in found:
-        lines += _section_lines(one, width, options.names)
-    for what in ("added", "removed", "changed"):
-        lines.append(f"{sum(getattr(one, what) for one in found):>8,} {what}")
-    return data, "\n".join(lines), None
+    lines = [line for one in found for line in _section_lines(one, width, options.names)]
+    totals = {what: sum(getattr(one, what) for one in found) for what in ("added", "removed", "changed")}
+    lines += [f"{count:>8,} {what}" for what, count in totals.items()]
+    rows = [row for one in found for row in _section_rows(one, options.names)]
+    rows.append(("in all", *(f"{totals[what]:,}" for what in ("added", "removed", "changed")), ""))
+    head = Verdict(f"release {old.release} -> {new.release}: {differ}", "strong")
+    return data, view(head, Grid(_COLUMNS, tuple(rows), tuple(lines), total=True)), None
+
+
+_COLUMNS = (
+    Column("section"),
+    Column("added", right=True, mood="good"),
+    Column("removed", right=True, mood="bad"),
+    Column("changed", right=True, mood="warn"),
+    Column("names"),
+)
+
+
+def _section_rows(found: SectionDifference, most: int) -> list[tuple[str, ...]]:
+    names = []
+    for sign, count, every in (
+        ("+", found.added, found.added_names),
+        ("-", found.removed, found.removed_names),
+        ("~", found.changed, found.changed_names),
+    ):
+        names += [f"{sign} {name[:200]}" for name in every[:most]]
+        names += [f"{sign} … {count - min(most, len(every)):,} more"] if every and count > most else []
+    names = names or ([f"section {found.what}"] if found.what != "changed" else [""])
+    counts = (f"{found.added:,}", f"{found.removed:,}", f"{found.changed:,}")
+    return [(found.name, *counts, names[0]), *(("", "", "", "", name) for name in names[1:])]
 
 
 def _section_lines(found: SectionDifference, width: int, most: int) -> list[str]:
@@ -96,15 +127,19 @@ def _installed(directory: ClientDirectory, release: int) -> Version:
 def _explain(options: argparse.Namespace) -> Found:
     directory = ClientDirectory(Path(options.directory))
     directory.config()
-    found = explain(directory, running(directory), options.name)
+    found = explain(directory, running(directory), options.name, utc_now())
+    if options.history and found.places:
+        _ask_history(directory, found)
     place = f"release {found.release} of region {found.region}"
+    head, blocks = None, []
     if found.places:
-        lines = [f"{found.name} is in {place}:"]
+        head = Verdict(f"{found.name} is in {place}:", "strong")
         for one in found.places:
-            lines += _place_lines(one)
+            blocks += _place_blocks(one)
+        blocks.append(Facts(tuple(_release_facts(found))))
         error = None
     else:
-        lines = [f"{found.name} is not in {place}"] if found.policies else []
+        head = Verdict(f"{found.name} is not in {place}", "strong") if found.policies else None
         error = NotInstalledError(
             f"no signature named {found.name!r} is in {place}",
             todo="compare the spelling; an engine may report a name of its own or of another vendor",
@@ -112,13 +147,48 @@ def _explain(options: argparse.Namespace) -> Found:
     if found.policies:
         # The name was left out (or added) on purpose and in public: that is an answer, not a failure.
         error = None
-        lines += [f"  policy of region {found.region}: {one.action}, because: {one.reason}" for one in found.policies]
-    return found.as_json(), "\n".join(lines), error
+        said = [f"  policy of region {found.region}: {one.action}, because: {one.reason}" for one in found.policies]
+        blocks.append(Lines(tuple(said), "warn"))
+    return found.as_json(), view(head, *blocks), error
 
 
-def _place_lines(place: Place) -> list[str]:
-    lines = [f"  in {place.section}", *[f"    {words}" for words in place.words]]
+_MOODS: dict[str, Mood] = {"active": "good", "suppressed": "bad", "not-loaded": "bad"}
+
+
+def _place_blocks(place: Place) -> list[Block]:
+    source = f", from feed {place.feed}" if place.feed else ""
     shown = [line if len(line) <= 300 else f"{line[:300]}…" for line in place.line.splitlines()]
-    lines += [f"    | {line}" for line in shown]
+    lines = [f"    | {line}" for line in shown]
     lines += [f"    sigtool: {line}" for line in (place.sigtool or "").splitlines() if line.strip()]
-    return lines
+    return [
+        Lines((f"  in {place.section}{source}",)),
+        Lines((f"    {place.state}: {place.why}",), _MOODS.get(place.state, "warn")),
+        *[Lines((f"    {words}",)) for words in place.words],
+        Lines(tuple(lines), "quiet"),
+    ]
+
+
+def _release_facts(found: Explanation) -> list[Fact]:
+    out = []
+    if found.since:
+        exact = "first in" if found.since.exact else "at least since"
+        out.append(Fact("  since", f"{exact} release {found.since.release}: {found.since.reason}"))
+    if found.entry is not None:
+        out.append(Fact("  public log", f"entry {found.index:,} of {found.origin} is release {found.entry}"))
+    else:
+        out.append(Fact("  public log", "NOT SHOWN: `coldchain status` says why", "bad"))
+    return out
+
+
+def _ask_history(directory: ClientDirectory, found: Explanation) -> None:
+    import asyncio
+
+    from coldchain.agent.history import first_release
+
+    version = running(directory)
+    since = asyncio.run(first_release(directory, version, found.name))
+    if found.since is None or since.exact or since.release < found.since.release:
+        found.since = since
+    elif not found.since.exact:
+        found.since = replace(found.since, reason=f"{found.since.reason}; {since.reason}")
+    find_entry(directory, version, found, utc_now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,12 +12,18 @@ from coldchain.bundle.description import check_token
 from coldchain.canonical import Object
 from coldchain.commands import packs
 from coldchain.commands.command import Add, Found, base_url, endpoint_argument, own_policy, time_words, utc_now
+from coldchain.commands.view import Checks, Facts, Lines, Verdict, facts, view
+from coldchain.customer_policy import FILE_NAME
+from coldchain.engines.activation import EngineOutcome
 from coldchain.errors import (
     ColdchainError,
     DamagedError,
+    EngineDownError,
+    EngineError,
     EvidenceError,
     MalformedError,
     NotInstalledError,
+    OwnPolicyError,
     StaleError,
     UsageError,
 )
@@ -24,6 +31,7 @@ from coldchain.evidence import DO_NOT, effective_policy
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config, check_region, read_file, urls
+from coldchain.install.policy_file import read_customer_policy, write_template
 from coldchain.install.status import Status, status
 from coldchain.limits import LIMITS
 from coldchain.tlog.policy import Policy
@@ -108,15 +116,25 @@ def _init(options: argparse.Namespace) -> Found:
         if own is not None:
             public_log.keep_policy(directory, own)
         root = trusted.pin(directory, data)
+        write_template(directory)
         directory.write_config(config)
     text = (
         f"{directory.path} follows product {product}, region {region}, channel {channel}\n"
         f"pinned root: version {root.version}, fingerprint {fingerprint}\n"
         "  compare the fingerprint with the one the publisher tells you over another way\n"
         f"public log: {_policy_words(policy)} ({'your own policy' if own is not None else 'as the root says'})\n"
+        f"your own policy: {directory.path / FILE_NAME} ({_asks(directory)})\n"
         f"next: coldchain update {directory.path}"
     )
     return {"directory": str(directory.path), "root": fingerprint, "root_version": root.version}, text, None
+
+
+def _asks(directory: ClientDirectory) -> str:
+    """What the customer's own policy asks for; a file that is not in order is no reason not to pin a root."""
+    try:
+        return "; ".join(read_customer_policy(directory).words()) or "asks for nothing yet"
+    except UsageError as error:
+        return f"NOT IN ORDER: {error.what}"
 
 
 def _policy_words(policy: Policy) -> str:
@@ -176,16 +194,30 @@ def _update(options: argparse.Namespace) -> Found:
         text = f"{done.action}: release {done.release}{before}, {way}, every byte as signed ({size})"
         if done.fallback:
             text += f"\n  the delta was given up for the full bundle: {done.fallback}"
-        text += f"\n  engines load {Path(options.directory) / 'current'}"
-    return done.as_json(), text, None
+        if not done.engines:
+            text += f"\n  engines load {Path(options.directory) / 'current'}"
+    text += "".join(f"\n  engine {_engine_words(one)}" for one in done.engines)
+    head, *rest = text.split("\n")
+    return done.as_json(), view(Verdict(head), Lines(tuple(rest)) if rest else None), done.error
+
+
+def _engine_words(one: EngineOutcome) -> str:
+    """How an engine stands after an update."""
+    runs = f"runs release {one.release}, as its canary shows" if one.release else "was not seen to run any release yet"
+    took = f", proved after {one.proof_seconds:.1f} s" if one.action == "activated" and one.proof_seconds else ""
+    return f"{one.name}: {runs}{took}" + (f"; {one.error.what}" if one.error else "")
 
 
 def show_progress(there: int, length: int) -> None:
-    """A bar on a terminal, gone when it is full."""
-    width = 30
+    """A bar on a terminal, no wider than it, and gone when it is full."""
+    words = f" {there:,} of {length:,} bytes"
+    width = min(
+        30, shutil.get_terminal_size().columns - len(words) - 3
+    )  # the last column stays free: some terminals wrap there
     full = width * there // max(length, 1)
+    bar = f"[{'#' * full}{'.' * (width - full)}]{words}" if width > 0 else f"{100 * there // max(length, 1)} %"
     end = "\r\x1b[K" if there >= length else ""
-    sys.stderr.write(f"\r[{'#' * full}{'.' * (width - full)}] {there:,} of {length:,} bytes{end}")
+    sys.stderr.write(f"\r{bar}{end}")
     sys.stderr.flush()
 
 
@@ -197,23 +229,59 @@ def show_nothing(_there: int, _length: int) -> None:
 def _status(options: argparse.Namespace) -> Found:
     directory = ClientDirectory(Path(options.directory))
     found = status(directory, utc_now())
-    text = "\n".join(
-        [
-            f"release      {found.release or 'none yet'}"
-            + (f" (before it {found.previous.release}, kept)" if found.previous else ""),
-            f"follows      product {found.config.product}, region {found.config.region}, channel {found.config.channel}",
-            f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
-            f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
-            f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
-            *found.log.lines(found.now),
-            f"engines load {directory.current}",
+    text = view(
+        *[
+            Facts(
+                facts(
+                    [
+                        f"release      {found.release or 'none yet'}"
+                        + (f" (before it {found.previous.release}, kept)" if found.previous else ""),
+                        f"follows      product {found.config.product}, region {found.config.region}, channel {found.config.channel}",
+                        f"newest known {found.offered or 'none'}; rollout: {found.rollout}",
+                        f"fresh        {'NO, since' if found.stale else 'until'} {time_words(found.good_until)}",
+                        f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
+                        *found.log.lines(found.now),
+                        *found.decision_lines(),
+                        f"agent        {found.agent.line(found.now)}",
+                        *(_engine_lines(found) or [f"engines load {directory.current}"]),
+                    ]
+                )
+            )
         ]
     )
     return found.as_json(), text, _status_error(directory, found)
 
 
+def _engine_lines(found: Status) -> list[str]:
+    lines = []
+    for name, one in found.state.engines.items():
+        runs = f"release {one.release}, proved {time_words(one.proved_at)}" if one.release else "no release proved yet"
+        lines.append(f"engine       {name}: {runs}" + (f"; {one.problem}" if one.problem else ""))
+        lines += [f"             refused release {no.release}: {no.why}" for no in reversed(one.refused)]
+    return lines
+
+
+def _engine_error(found: Status) -> ColdchainError | None:
+    """An engine that does not run what is installed, or was not reached by the last run."""
+    for name, one in found.state.engines.items():
+        runs = (
+            f"engine {name} runs release {one.release}"
+            if one.release
+            else f"engine {name} runs no release that is known"
+        )
+        if found.version is not None and one.refusal(found.version.name) is not None:
+            todo = "ask the publisher about this release; a higher one is tried as soon as it comes"
+            return EngineError(one.problem or f"engine {name} refused release {found.release}", kept=runs, todo=todo)
+        if one.problem or one.release != found.release:
+            what = one.problem or f"engine {name} was not seen to run release {found.release}"
+            return EngineDownError(what, kept=runs, todo="run `coldchain update DIR`")
+    return None
+
+
 def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError | None:
     kept = f"release {found.release} stays in use"
+    if found.own_problem:
+        return found.own_problem
     if found.version is None:
         return NotInstalledError("nothing is installed yet", todo=f"run `coldchain update {directory.path}`")
     if found.damage:
@@ -227,13 +295,19 @@ def _status_error(directory: ClientDirectory, found: Status) -> ColdchainError |
             kept=kept,
             todo=f"run `coldchain update {directory.path} --repair`, which gets its evidence anew; if that is refused too, {DO_NOT}",
         )
+    if found.unapproved:
+        return OwnPolicyError(
+            f"release {found.release} runs, and your own policy asks for an approval of it: {found.unapproved}",
+            kept=kept,
+            todo=f"have it approved with `coldchain approve`, and run `coldchain update {directory.path}`",
+        )
     if found.log.fork:
         return EvidenceError(
             "the log has told two different stories",
             kept=kept,
             todo=f"publish {directory.metadata / public_log.FORK}, which proves it; remove the file when that is settled",
         )
-    return None
+    return _engine_error(found)
 
 
 def _verify(options: argparse.Namespace) -> Found:
@@ -242,14 +316,14 @@ def _verify(options: argparse.Namespace) -> Found:
         return packs.verify_file(path, options)
     packs.refuse_file_options(options)
     found = audit(ClientDirectory(path), utc_now())
-    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}" for check in found.checks]
-    lines += [f"note {note}" for note in found.notes]
+    verdict = None
     if found.error is None:
-        lines.append(f"release {found.release} is exactly what was signed ({len(found.checks)} checks)")
+        verdict = Verdict(f"release {found.release} is exactly what was signed ({len(found.checks)} checks)")
+    said = view(Checks(tuple(found.checks), tuple(found.notes)), verdict)
     data: Object = {
         "release": found.release,
         "ok": found.error is None,
         "checks": [{"name": check.name, "detail": check.detail, "ok": check.ok} for check in found.checks],
         "notes": list(found.notes),
     }
-    return data, "\n".join(lines), found.error
+    return data, said, found.error

@@ -19,6 +19,7 @@ from coldchain.commands.command import (
     time_words,
     utc_now,
 )
+from coldchain.commands.view import Checks, Verdict, view
 from coldchain.errors import UsageError
 from coldchain.pack_audit import audit_pack
 from coldchain.receipt import is_receipt
@@ -122,11 +123,10 @@ def verify_file(path: Path, options: argparse.Namespace) -> Found:
         policy = own_policy(options.policy) if options.policy else None
         pack = read_pack(file, size)
         found = audit_pack(pack, file, pinned, utc_now(), region=options.region, channel=options.channel, policy=policy)
-    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}" for check in found.checks]
-    lines += [f"note {note}" for note in found.notes]
+    verdict = None
     if found.genuine:
         content = f"from release {found.source}" if found.source else "from nothing"
-        lines.append(
+        verdict = Verdict(
             f"the pack brings release {found.release} of region {pack.region}, {content}, as signed and logged "
             f"({len(found.checks)} checks)"
         )
@@ -142,4 +142,4 @@ def verify_file(path: Path, options: argparse.Namespace) -> Found:
         "checks": [{"name": check.name, "detail": check.detail, "ok": check.ok} for check in found.checks],
         "notes": list(found.notes),
     }
-    return data, "\n".join(lines), found.error
+    return data, view(Checks(tuple(found.checks), tuple(found.notes)), verdict), found.error

@@ -8,6 +8,7 @@ from pathlib import Path
 from coldchain import canonical
 from coldchain.canonical import Object
 from coldchain.commands.command import Add, Found, root_file, utc_now
+from coldchain.commands.view import Checks, Lines, Listed, Verdict, view
 from coldchain.errors import MalformedError, UsageError
 from coldchain.install import public_log, trusted
 from coldchain.install.audit import audit, running
@@ -85,13 +86,16 @@ def _make(directory: ClientDirectory, options: argparse.Namespace) -> Found:
             folder.write(path.name, data)
     digest = canonical.read(data, "receipt")
     assert isinstance(digest, dict)  # it was just written so
-    lines = [f"release {audited.release} was verified again ({len(audited.checks)} checks)"]
-    lines += [f"  {check.name}: {check.detail}" for check in checked.checks]
     if options.output:
-        lines.append(f"{options.output}: {len(data):,} bytes; check it: coldchain receipt --check {options.output}")
+        end = f"{options.output}: {len(data):,} bytes; check it: coldchain receipt --check {options.output}"
     else:
-        lines.append("write it down with -o FILE, or print it with --json")
-    return digest, "\n".join(lines), None
+        end = "write it down with -o FILE, or print it with --json"
+    said = view(
+        Verdict(f"release {audited.release} was verified again ({len(audited.checks)} checks)"),
+        Listed(tuple(checked.checks)),
+        Lines((end,)),
+    )
+    return digest, said, None
 
 
 def _known(directory: ClientDirectory) -> Known:
@@ -136,11 +140,11 @@ def verify_receipt(path: Path, root: str | None, key: str | None) -> Found:
         except (ValueError, MalformedError) as error:
             raise UsageError(f"{key[:80]!r} is no public key in hexadecimal") from error
     found = check_receipt(data, utc_now(), pinned=root_file(root) if root else None, signer=signer)
-    lines = [f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}" for check in found.checks]
+    notes, verdict = [], None
     if found.error is None:
         if root is None:
-            lines.append("note the root is the receipt's own: compare its fingerprint, or give --root root.json")
-        lines.append(f"the receipt holds ({len(found.checks)} checks)")
+            notes.append("the root is the receipt's own: compare its fingerprint, or give --root root.json")
+        verdict = Verdict(f"the receipt holds ({len(found.checks)} checks)")
     shown: Object = {
         "ok": found.error is None,
         "signer": found.signer.raw.hex() if found.signer else None,
@@ -148,4 +152,4 @@ def verify_receipt(path: Path, root: str | None, key: str | None) -> Found:
         "made": found.receipt.get("made"),
         "release": found.receipt.get("release"),
     }
-    return shown, "\n".join(lines), found.error
+    return shown, view(Checks(tuple(found.checks), tuple(notes)), verdict), found.error

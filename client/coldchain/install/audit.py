@@ -13,9 +13,11 @@ The checks in their order, each one line for a person::
     ok   manifest: the public statement about release 42 of 2026-06-01T09:00:00Z names this bundle
     ok   public log: entry 41 of coldchain.example/log, under its root at 42 entries; cosigned by one (2026-06-01 09:00 UTC)
     ok   rebuilt: bit for bit by alice (version 0.1.0, 2026-06-01T10:00:00Z); 1 needed
+    ok   approval: by security.example.com/fleet, 2026-06-02 09:00 UTC
     note fresh: the metadata in force is good until 2026-06-02 09:00 UTC
 
-The line about rebuilders is there when the policy asks for some. Expiry is a note: what was installed stays genuine, and
+The lines about rebuilders and an approval are there when a policy asks for them. Expiry is a note: what was installed stays genuine,
+and
 ``coldchain status`` says when it has become stale.
 """
 
@@ -25,11 +27,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from coldchain.approval import parse_approval
 from coldchain.bundle.description import FILE_NAME
-from coldchain.errors import ColdchainError, DamagedError, EvidenceError, NewerFormatError, NotInstalledError
+from coldchain.customer_policy import CustomerPolicy
+from coldchain.errors import (
+    ColdchainError,
+    DamagedError,
+    EvidenceError,
+    NewerFormatError,
+    NotInstalledError,
+    OwnPolicyError,
+    UsageError,
+)
 from coldchain.evidence import check_evidence, check_manifest
 from coldchain.install import durable, trusted, versions
 from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.public_log import policy_in_force
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
@@ -44,14 +57,14 @@ _NEXT = "run `coldchain update DIR --repair`: it fetches the full bundle and ins
 class Audit:
     """What was found: every check made, notes beside them, and the error to end with (None when all is in order).
 
-    ``refusal`` is why evidence that is whole, as it was signed, is not accepted by the policy in force.
+    ``refusals`` are those of the bad checks that are no damage, by name: every byte is as signed, and a policy does not accept it.
     """
 
     release: int
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: ColdchainError | None = None
-    refusal: EvidenceError | None = None
+    refusals: dict[str, ColdchainError] = field(default_factory=dict)
 
     def add(self, name: str, detail: str, *, ok: bool = True) -> None:
         """One more check."""
@@ -96,12 +109,17 @@ def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
         _check_release(found, version, release, limits)
         _check_manifest(found, release, evidence.get(MANIFEST, b""), limits)
         assert chain.root is not None  # the chain is good
+        own = read_customer_policy(directory, limits)
         _check_log(found, policy_in_force(directory, config, chain.root, limits), release, evidence, now, limits)
         if all(one.ok for one in found.checks) and not trusted.is_as_signed(evidence, release, limits):
             found.add("evidence", "manifest and proof are good, and the file they came in is not as signed", ok=False)
+        _check_approval(found, own, release, evidence, limits)
     except NewerFormatError as error:
         found.error = error
         return found
+    except UsageError as error:
+        found.add("own policy", error.what, ok=False)
+        found.refusals["own policy"] = error
     except ColdchainError as error:
         if all(check.ok for check in found.checks):
             found.add("evidence", error.what, ok=False)
@@ -113,8 +131,9 @@ def _audit(directory: ClientDirectory, now: datetime, limits: Limits) -> Audit:
             kept="nothing was changed",
             todo=_NEXT,
         )
-        if found.refusal is not None and [check.name for check in bad] == ["public log"]:
-            found.error = found.refusal
+        refused = [found.refusals[check.name] for check in bad if check.name in found.refusals]
+        if len(refused) == len(bad):
+            found.error = refused[0]
     found.notes.append(_freshness(directory, config, now, limits))
     return found
 
@@ -163,6 +182,8 @@ def _check_manifest(found: Audit, release: RegionRelease, data: bytes, limits: L
         return
     statement = f"the public statement about release {manifest.release} of {manifest.created}"
     found.add("manifest", f"{statement} names this bundle")
+    found.notes.append(manifest.gate_words())
+    found.notes += manifest.gate_exceptions()
     for entry in manifest.regions[release.region].policy:
         found.notes.append(
             f"policy of region {release.region}: {entry.action} {entry.kind} {entry.name}: {entry.reason}"
@@ -186,10 +207,10 @@ def _check_log(
         found.add("public log", error.what, ok=False)
         if trusted.is_as_signed(evidence, release, limits):  # then it is not damage that makes it bad
             error.kept = "nothing was changed; every byte is as signed"
-            found.refusal = error
+            found.refusals["public log"] = error
         return
     found.add("public log", good.words())
-    if not policy.rebuilds:
+    if not policy.rebuilds_asked:
         return
     try:
         rebuilt = check_rebuilders(policy, good.manifest, release.region, evidence, limits)
@@ -197,6 +218,25 @@ def _check_log(
         found.add("rebuilt", error.what, ok=False)
         return
     found.add("rebuilt", rebuilt.words())
+
+
+def _check_approval(
+    found: Audit, policy: CustomerPolicy, release: RegionRelease, evidence: Mapping[str, bytes], limits: Limits
+) -> None:
+    if policy.approval is None:
+        return
+    name = policy.approval.key.name
+    problem = trusted.approval_problem(policy, release, evidence, limits)
+    if not problem:
+        approved = parse_approval(evidence[trusted.APPROVAL], policy.approval.key, limits).approved
+        found.add("approval", f"by {name}, {approved:%Y-%m-%d %H:%M} UTC")
+        return
+    found.add("approval", f"not by {name}: {problem}", ok=False)
+    found.refusals["approval"] = OwnPolicyError(
+        f"release {release.release} is installed, and your own policy asks for an approval of it: {problem}",
+        kept="nothing was changed; every byte is as signed",
+        todo="have it approved with `coldchain approve`, and run `coldchain update DIR`",
+    )
 
 
 def _freshness(directory: ClientDirectory, config: Config, now: datetime, limits: Limits) -> str:

@@ -9,9 +9,15 @@
     signed/42-<16 hex>     the evidence of that version for an offline verification (a link, switched in one step)
     current, previous      links into versions/: what runs, and what ran before
     state.json             :mod:`coldchain.install.state`
+    agent.json, usage.json :mod:`coldchain.install.agent_state`, :mod:`coldchain.agent.allowance`
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
+    policy.toml            the customer's own policy: which releases may be applied, and when (:mod:`coldchain.customer_policy`)
+    approvals/             approvals of the customer's own security team, put there by whoever has them (:mod:`coldchain.approval`)
+    decided.json           :mod:`coldchain.install.decided`
+    engines/NAME/          an engine's own view of the installed bundle, where none is configured elsewhere
     lock                   held (flock) by the one process that may change anything
+    agent.lock             held by the one agent of the directory, for all its life
 
 The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
 else. An engine is pointed at ``current``. Configuration, canonical JSON, shown with line breaks::
@@ -67,7 +73,14 @@ ENTRIES = frozenset(
         "state.json",
         "staging",
         "policy",
+        "policy.toml",
+        "approvals",
+        "decided.json",
+        "engines",
+        "agent.json",
+        "usage.json",
         "lock",
+        "agent.lock",
     }
 )
 # These names are files beside the region's role in metadata/ and signed/.
@@ -270,23 +283,44 @@ class ClientDirectory:
             LockedError: another process holds it.
             StorageError: the lock file cannot be made.
         """
-        with durable.open_folder(self.path) as here:
-            descriptor = here.edit("lock")
+        with durable.open_folder(self.path) as here, _flock(here, "lock", f"another process is working on {self.path}"):
+            self._held = here
             try:
-                with durable.disk(self.path / "lock"):
-                    try:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError as error:
-                        raise LockedError(
-                            f"another process is working on {self.path}",
-                            kept="nothing was touched",
-                            todo="wait for it to end; the lock goes with its process, however that ends",
-                        ) from error
-                self._held = here
                 yield
             finally:
                 self._held = None
-                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def agent_locked(self) -> Iterator[None]:
+        """Holds the place of the directory's one agent, which takes the lock itself only while it updates.
+
+        Raises:
+            LockedError: another agent holds it.
+            StorageError: the lock file cannot be made.
+        """
+        with (
+            durable.open_folder(self.path) as here,
+            _flock(here, "agent.lock", f"another agent is running on {self.path}"),
+        ):
+            yield
+
+
+@contextlib.contextmanager
+def _flock(here: Folder, name: str, held: str) -> Iterator[None]:
+    descriptor = here.edit(name)
+    try:
+        with durable.disk(here.path / name):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LockedError(
+                    held,
+                    kept="nothing was touched",
+                    todo="wait for it to end; the lock goes with its process, however that ends",
+                ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_file(path: Path, most: int) -> bytes | None:

@@ -23,6 +23,7 @@ from coldchain.install import public_log, trusted
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
+from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.offline import VerifiedCheckpoint, verify_checkpoint, verify_proof
 from coldchain.tlog.policy import Policy
 from coldchain.verify import MANIFEST, PROOF
@@ -165,4 +166,6 @@ def _entry(
         if region is None or region.facts.bundle[:16] != version.prefix:
             raise EvidenceError("the manifest that is kept names another bundle")
         found = verify_proof(data, kept[PROOF], policy, now, limits)
+        if policy.rebuilds_asked:
+            check_rebuilders(policy, manifest, config.region, kept, limits)
     return found.index, found.head

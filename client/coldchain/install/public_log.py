@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
-from coldchain.errors import ColdchainError, DamagedError, EvidenceError, StorageError
+from coldchain.errors import ColdchainError, DamagedError, EvidenceError, StorageError, UsageError
 from coldchain.evidence import effective_policy
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
 from coldchain.install.durable import Folder
+from coldchain.install.policy_file import read_customer_policy
 from coldchain.limits import LIMITS, Limits
 from coldchain.tlog.checkpoint import OpenedCheckpoint, open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note
-from coldchain.tlog.policy import Policy
+from coldchain.tlog.policy import Demands, Policy
 from coldchain.tuf.metadata import Metadata
 
 POLICY = "policy"
@@ -45,7 +47,9 @@ def keep_policy(directory: ClientDirectory, data: bytes) -> str:
 def policy_in_force(
     directory: ClientDirectory, config: Config, root: Metadata, limits: Limits = LIMITS
 ) -> Policy | None:
-    """The policy that a release's evidence is judged by; None when the configuration asks for no evidence.
+    """The policy that a release's evidence is judged by, with what the customer's ``policy.toml`` asks for on top of it.
+
+    None when the configuration asks for no evidence.
 
     Args:
         directory: the endpoint's.
@@ -56,8 +60,16 @@ def policy_in_force(
     Raises:
         DamagedError: the customer's file is not the one that was given to ``init``.
         EvidenceError: there is no policy, or it is none.
+        UsageError: ``policy.toml`` is not in order.
     """
+    demands = read_customer_policy(directory, limits).demands
     if not config.policy:
+        if demands != Demands():
+            raise UsageError(
+                "policy.toml: section log asks for more than this endpoint's log policy, and this endpoint has none",
+                kept="what is installed stays in use",
+                todo="run `coldchain init` again, which gives it one",
+            )
         return None
     own = None
     if config.policy != ROOT_POLICY:
@@ -69,7 +81,7 @@ def policy_in_force(
                 kept="what is installed stays in use",
                 todo="run `coldchain init` again with --policy FILE",
             )
-    return effective_policy(root, own, limits)
+    return replace(effective_policy(root, own, limits), demands=demands)
 
 
 def is_memory(name: str) -> bool:

@@ -3,6 +3,7 @@
 Canonical JSON, shown here with line breaks::
 
     {"bucket":{"release":42,"number":7301},
+     "engines":{"clamav":{…}},
      "etag":{"sha256":"<of timestamp.json>","url":"https://a.example","value":"\\"5c1f…\\""},
      "format":"coldchain-state-1","good_until":"2026-06-02T09:00:00Z",
      "last_full":"2026-06-01T12:00:00Z","last_success":"2026-06-01T15:00:00Z",
@@ -11,22 +12,26 @@ Canonical JSON, shown here with line breaks::
 ``bucket`` is drawn at random once per release and never leaves the endpoint. ``last_full`` is the last full TUF workflow,
 ``last_success`` the last check of any kind that ended well, and ``good_until`` is when what that check found expires: it answers
 while a refresh that was refused half way has left metadata of two ages. ``refused_deltas`` did not apply here and are not tried again.
+``engines`` holds for each engine what it was seen to run (:mod:`coldchain.install.engine_memory`).
 A file that is missing or damaged counts as empty.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from coldchain import canonical
 from coldchain.canonical import Fields, Object, is_sha256
 from coldchain.errors import ColdchainError, MalformedError
+from coldchain.install.engine_memory import EngineMemory, parse_memory
 from coldchain.verify import BUCKETS
 
 FORMAT = "coldchain-state-1"
-MOST_BYTES = 64 * 1024
+MOST_BYTES = 256 * 1024
 MOST_REFUSED = 16
+MOST_ENGINES = 8
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -49,6 +54,7 @@ class State:
     last_success: datetime | None = None
     good_until: datetime | None = None
     refused_deltas: tuple[str, ...] = ()
+    engines: Mapping[str, EngineMemory] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -57,6 +63,8 @@ class State:
             out["bucket"] = {"release": self.bucket[0], "number": self.bucket[1]}
         if self.etag:
             out["etag"] = {"sha256": self.etag.sha256, "url": self.etag.url, "value": self.etag.value}
+        if self.engines:
+            out["engines"] = {name: memory.as_json() for name, memory in self.engines.items()}
         for name in ("last_full", "last_success", "good_until"):
             time: datetime | None = getattr(self, name)
             if time:
@@ -90,7 +98,10 @@ def _parse(data: bytes) -> State:
     if not all(map(is_sha256, refused)):
         raise MalformedError("state.json: 'refused_deltas' are not digests")
     full, success, until = (_time(fields, name) for name in ("last_full", "last_success", "good_until"))
-    state = State(bucket, etag, full, success, until, refused)
+    engines: dict[str, EngineMemory] = {}
+    if fields.has("engines"):
+        engines = {name: parse_memory(one) for name, one in fields.object("engines", MOST_ENGINES).items()}
+    state = State(bucket, etag, full, success, until, refused, engines)
     fields.done()
     if state.encode() != data:
         raise MalformedError("state.json: not as this program writes it")

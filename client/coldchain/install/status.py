@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from coldchain.agent.network import network_of
 from coldchain.canonical import Object
-from coldchain.errors import ColdchainError
+from coldchain.customer_policy import CustomerPolicy
+from coldchain.errors import ColdchainError, UsageError
 from coldchain.install import durable, trusted, versions
+from coldchain.install.agent_state import AgentState, read_agent_state
+from coldchain.install.decided import Decided, read_decided
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.log_status import LogStatus, log_status
+from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.state import State
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
@@ -30,6 +35,11 @@ class Status:
         offered: the newest release known for this region and channel; None when none is known.
         rollout: how far the newest release's rollout is, in words.
         log: what is known of the public log.
+        own: the customer's own policy.
+        own_problem: why that policy is none; None when it is one.
+        decided: what was decided about the newest known release, and why; None when that is not known.
+        unapproved: why the approval that the policy asks for is not there for the running release; empty when it is.
+        agent: what the agent remembers; empty when none has run.
         now: the time this was asked.
     """
 
@@ -42,6 +52,11 @@ class Status:
     offered: int | None
     rollout: str
     log: LogStatus
+    own: CustomerPolicy
+    own_problem: UsageError | None
+    decided: Decided | None
+    unapproved: str
+    agent: AgentState
     now: datetime
 
     @property
@@ -72,7 +87,35 @@ class Status:
             "rollout": self.rollout,
             "damage": self.damage,
             "log": self.log.as_json(),
+            "engines": {name: {**one.as_json(), "release": one.release} for name, one in self.state.engines.items()},
+            "policy": {
+                "digest": self.own.digest or None,
+                "asks": list(self.own.words()),
+                "problem": self.own_problem.what if self.own_problem else None,
+                "unapproved": self.unapproved or None,
+            },
+            "decided": self.decided.as_json() if self.decided else None,
+            "agent": self.agent.as_json(self.now),
         }
+
+    def decision_lines(self) -> list[str]:
+        """The customer's policy and what was decided last, for a person."""
+        asks = self.own.words() or ["asks for nothing"]
+        if self.own_problem is not None:
+            asks = [f"NOT IN ORDER: {self.own_problem.what}"]
+        if self.unapproved:
+            asks.append(f"NOT APPROVED: {self.unapproved}")
+        out = [f"{'' if number else 'own policy':<13}{words}" for number, words in enumerate(asks)]
+        if self.decided is None:
+            return [*out, "decided      nothing yet"]
+        what = f"not to apply release {self.decided.release}" if self.decided.kept_back else self.decided.action
+        before = (
+            ""
+            if self.decided.policy == self.own.digest
+            else " (before policy.toml was changed; the next update decides anew)"
+        )
+        when = f"since {self.decided.since:%Y-%m-%d %H:%M} UTC"
+        return [*out, f"decided      {what}, {when}: {self.decided.reason}{before}"]
 
 
 def _stamp(time: datetime | None) -> str | None:
@@ -108,6 +151,12 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
             rollout = f"release {state.release} to {state.share} % of endpoints{', held' if state.held else ''}"
     except ColdchainError as error:
         rollout = error.what
+    own, own_problem = CustomerPolicy(), None
+    try:
+        own = read_customer_policy(directory, limits)
+        network_of(own)
+    except UsageError as error:
+        own_problem = error
     return Status(
         config=config,
         state=directory.state(),
@@ -118,5 +167,26 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
         offered=offered,
         rollout=rollout,
         log=log_status(directory, config, version, now, limits),
+        own=own,
+        own_problem=own_problem,
+        decided=read_decided(directory),
+        unapproved=_unapproved(directory, config, own, version, limits),
+        agent=read_agent_state(directory),
         now=now,
     )
+
+
+def _unapproved(
+    directory: ClientDirectory, config: Config, own: CustomerPolicy, version: Version | None, limits: Limits
+) -> str:
+    """Why the running release's evidence holds no approval as the policy asks for; empty when it does, or none is asked for."""
+    if own.approval is None or version is None:
+        return ""
+    evidence = trusted.read_evidence(directory, version.name, limits)
+    try:
+        release = trusted.kept_release(directory, config, evidence, limits)
+    except ColdchainError as error:
+        return error.what
+    if (release.release, release.bundle[:16]) != (version.release, version.prefix):
+        return "its evidence is about another release"
+    return trusted.approval_problem(own, release, evidence, limits)

@@ -5,10 +5,12 @@ can be walked again offline. The evidence of version 42 of region us, with root 
 
     signed/42-<16 hex>  ->  .42-<16 hex>.<16 hex of its content>/
         2.root.json   targets.json   us.json   evidence.zst   manifest.json   manifest.tlog-proof   <key id>.dsse.json   applied.json
+        release.approval
 
 ``manifest.json`` and its proof are what ``evidence.zst``, which the region's role signs, unpacks to.
 
-``applied.json`` is this endpoint's own word about how it got the release (:mod:`coldchain.receipt`).
+``applied.json`` is this endpoint's own word about how it got the release (:mod:`coldchain.receipt`), ``release.approval`` that of the
+customer's security team, if it was asked for (:mod:`coldchain.approval`).
 
 It is made anew, and switched in one step, whenever a refresh still names the installed release: roles are re-signed and keys
 rotate, and evidence under keys that were since replaced would say less than it could.
@@ -23,6 +25,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
+from coldchain.approval import check_approval
+from coldchain.customer_policy import CustomerPolicy
 from coldchain.errors import ColdchainError, DamagedError, EvidenceError, NewerFormatError, NotInstalledError
 from coldchain.evidence import open_evidence
 from coldchain.install.directory import ClientDirectory, Config
@@ -31,10 +35,21 @@ from coldchain.install.public_log import is_memory
 from coldchain.limits import LIMITS, Limits
 from coldchain.tuf.metadata import Metadata, max_bytes
 from coldchain.tuf.trusted_set import RoleCheck, TrustedSet, next_root, pinned_root
-from coldchain.verify import EVIDENCE, MANIFEST, PROOF, ROLLOUT_ROLE, RegionRelease, says_who_it_is
+from coldchain.verify import (
+    EVIDENCE,
+    MANIFEST,
+    PROOF,
+    ROLLOUT_ROLE,
+    RegionRelease,
+    region_release,
+    says_who_it_is,
+    verify_chain,
+)
 
 STATEMENT = frozenset({EVIDENCE, MANIFEST, PROOF})
 ATTESTATION = ".dsse.json"
+APPROVAL = "release.approval"
+APPROVALS = "approvals"
 _ROOT = re.compile(r"([1-9][0-9]{0,8})\.root\.json\Z")
 _BEGINNING = datetime.min.replace(tzinfo=UTC)  # before every expiry, so that a set can be loaded whatever its age
 
@@ -327,3 +342,40 @@ def is_as_signed(kept: Mapping[str, bytes], release: RegionRelease, limits: Limi
     except (EvidenceError, NewerFormatError):
         return False
     return (kept.get(MANIFEST), kept.get(PROOF)) == (manifest, proof)
+
+
+def approval_problem(
+    policy: CustomerPolicy, release: RegionRelease, kept: Mapping[str, bytes], limits: Limits = LIMITS
+) -> str:
+    """Why a release's evidence holds no approval as the customer's policy asks for; empty when it does, or none is asked for."""
+    if policy.approval is None:
+        return ""
+    if APPROVAL not in kept:
+        return "no approval is kept with it"
+    try:
+        check_approval(kept[APPROVAL], policy.approval.key, release, limits)
+    except ColdchainError as error:
+        return error.what
+    return ""
+
+
+def kept_release(
+    directory: ClientDirectory, config: Config, evidence: Mapping[str, bytes], limits: Limits = LIMITS
+) -> RegionRelease:
+    """The release that kept evidence speaks of, every signature checked again from the pinned root on.
+
+    Raises:
+        DamagedError: the pinned root is missing.
+        VerificationError: the evidence is not good.
+        NotPublishedError: it is of another channel.
+    """
+    number, root = pinned(directory, config, limits)
+    role = verify_chain(
+        root,
+        later_roots(evidence, number),
+        evidence.get("targets.json", b""),
+        evidence.get(f"{config.region}.json", b""),
+        region=config.region,
+        limits=limits,
+    ).require()
+    return region_release(role, config.region, config.channel, product=config.product, limits=limits)

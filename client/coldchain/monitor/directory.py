@@ -20,9 +20,9 @@ from coldchain.canonical import Object
 from coldchain.errors import DamagedError, UsageError
 from coldchain.install import durable
 from coldchain.install.directory import ClientDirectory
-from coldchain.monitor.decoded import WorkDirectory
 from coldchain.monitor.findings import Alert
 from coldchain.monitor.state import MOST_BYTES, MonitorState, parse_state
+from coldchain.monitor.taken_apart import WorkDirectory
 
 _OURS: Final = frozenset({"state.json", "report.json", "forks", "work", "lock"})
 

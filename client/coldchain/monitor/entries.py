@@ -89,6 +89,8 @@ class Chains:
         elif number > channel.last + 1:
             missing = f"{channel.last + 1}" + (f" to {number - 1}" if number > channel.last + 2 else "")
             found.alerts.append(Alert("gap", f"{where} comes after release {channel.last}: {missing} not in the log"))
+        if exceptions := manifest.gate_exceptions():
+            found.notes.append(f"{where}: {'; '.join(exceptions)}")
         before = channel.digests(number - 1)
         if (number == 1 and manifest.previous is not None) or (before and manifest.previous not in before):
             named = f"{manifest.previous[:16]}…" if manifest.previous else "none"

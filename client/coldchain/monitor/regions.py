@@ -26,8 +26,9 @@ from coldchain.errors import DifferenceError, EvidenceError, NotPublishedError, 
 from coldchain.evidence import DO_NOT, check_evidence, effective_policy, open_evidence
 from coldchain.limits import LIMITS, Limits
 from coldchain.monitor.declared import check_counts
-from coldchain.monitor.decoded import WorkDirectory, fetch_bundle
+from coldchain.monitor.decoded import fetch_bundle
 from coldchain.monitor.differences import Comparison, check_region, compare_bundles
+from coldchain.monitor.taken_apart import WorkDirectory
 from coldchain.tuf.refresh import Fetch, Step, refresh
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import ROLLOUT_ROLE, RegionRelease, Target, region_release, says_who_it_is

@@ -25,9 +25,10 @@ from coldchain.bundle.manifest import FeedFacts, Manifest
 from coldchain.errors import NewerFormatError, ResponseError, TransportError, VerificationError
 from coldchain.limits import Limits
 from coldchain.monitor.declared import check_counts
-from coldchain.monitor.decoded import DecodedBundle, WorkDirectory, fetch_bundle
+from coldchain.monitor.decoded import fetch_bundle
 from coldchain.monitor.differences import check_region, compare_bundles
 from coldchain.monitor.findings import Alert
+from coldchain.monitor.taken_apart import DecodedBundle, WorkDirectory
 
 SHOWN: Final = 5
 

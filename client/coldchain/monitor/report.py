@@ -5,25 +5,20 @@
     # HELP coldchain_monitor_alerts What the last run found, by kind.
     # TYPE coldchain_monitor_alerts gauge
     coldchain_monitor_alerts{kind="fork"} 0
-
-Source of the metrics' form: the text format of Prometheus, version 0.0.4.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from coldchain.canonical import Object
 from coldchain.errors import AlertError, ColdchainError
-from coldchain.install import durable
 from coldchain.monitor.findings import KINDS, Alert
 from coldchain.monitor.state import Standing
 from coldchain.monitor.witnesses import Held
+from coldchain.prometheus import Gauges, labels
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -143,61 +138,40 @@ class Report:
 
 def metrics(report: Report | None, now: datetime, failure: ColdchainError | None = None) -> bytes:
     """The metrics of a run that ended with a report, or (None) that could not be made."""
-    lines: list[str] = []
-
-    def gauge(name: str, help_: str, values: Iterable[tuple[str, float]]) -> None:
-        lines.extend([f"# HELP coldchain_monitor_{name} {help_}", f"# TYPE coldchain_monitor_{name} gauge"])
-        lines.extend(f"coldchain_monitor_{name}{labels} {value}" for labels, value in values)
-
+    gauges = Gauges("coldchain_monitor_")
+    gauge = gauges.add
     gauge("last_run_timestamp_seconds", "When the monitor ran last.", [("", int(now.timestamp()))])
     gauge("up", "Whether the last run could read everything it needed.", [("", int(report is not None))])
     code = failure.exit_code if failure else report.error.exit_code if report and report.error else 0
     gauge("exit_code", "How the last run ended; docs/exit-codes.md says what that means.", [("", code)])
     if report is not None:
         found, standing = Counter(one.kind for one in report.alerts), Counter(one.kind for one in report.standing)
-        gauge("alerts", "What the last run found, by kind.", [(_labels(kind=kind), found[kind]) for kind in KINDS])
+        gauge("alerts", "What the last run found, by kind.", [(labels(kind=kind), found[kind]) for kind in KINDS])
         gauge(
             "standing_alerts",
             "Found earlier and acknowledged by nobody, by kind.",
-            [(_labels(kind=kind), standing[kind]) for kind in KINDS],
+            [(labels(kind=kind), standing[kind]) for kind in KINDS],
         )
-        gauge("log_entries", "Entries of the log.", [(_labels(origin=report.origin), report.size)])
+        gauge("log_entries", "Entries of the log.", [(labels(origin=report.origin), report.size)])
         if report.cosigned is not None:
             gauge("cosigned_timestamp_seconds", "The newest cosignature on the checkpoint.", [("", report.cosigned)])
         gauge(
             "witness_entries",
             "Entries that a witness holds; -1 when it shows nothing.",
-            [(_labels(witness=one.witness), one.checkpoint.size if one.checkpoint else -1) for one in report.witnesses],
+            [(labels(witness=one.witness), one.checkpoint.size if one.checkpoint else -1) for one in report.witnesses],
         )
         gauge(
             "logged_release",
             "The newest release in the log.",
-            [(_labels(channel=channel), number) for channel, number in report.channels.items()],
+            [(labels(channel=channel), number) for channel, number in report.channels.items()],
         )
         gauge(
             "offered_release",
             "The release that a region's role offers.",
             [
-                (_labels(region=region, channel=channel), number)
+                (labels(region=region, channel=channel), number)
                 for region, found_channels in report.offered.items()
                 for channel, number in found_channels.items()
             ],
         )
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _labels(**labels: str) -> str:
-    def escaped(text: str) -> str:
-        return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels.items()) + "}"
-
-
-def write_metrics(path: Path, data: bytes) -> None:
-    """Writes the metrics file whole: a collector sees the old one or the new one.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    with durable.open_folder(Path(os.path.abspath(path)).parent) as folder:  # noqa: PTH100  no link is resolved
-        folder.write(path.name, data)
+    return gauges.encode()

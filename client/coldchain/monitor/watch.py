@@ -40,11 +40,12 @@ from coldchain.monitor.entries import REMEMBERED, Chains
 from coldchain.monitor.findings import Alert
 from coldchain.monitor.log_view import LogView
 from coldchain.monitor.releases import check_release
-from coldchain.monitor.report import Report, metrics, write_metrics
+from coldchain.monitor.report import Report, metrics
 from coldchain.monitor.roles import Walk, channels, walk
 from coldchain.monitor.settings import WatchSettings
 from coldchain.monitor.state import MonitorState, Standing
 from coldchain.monitor.witnesses import Held, held
+from coldchain.prometheus import write_metrics
 from coldchain.tlog.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note
 from coldchain.tlog.policy import Policy

@@ -27,6 +27,9 @@ extension: they are groups. ``rebuilders K`` asks that K of the rebuilders, each
 assembled the release again and signed that (:mod:`coldchain.rebuilders`); names of rebuilders are their own, a witness may have the
 same one. Rebuilders without that line, or the line without as many of them, are refused.
 
+A customer may ask for more than a policy does, whoever wrote it (:class:`Demands`, from the customer's ``policy.toml``): what then
+counts must satisfy both. That stands beside the policy and is no part of its file.
+
 Dates retire a witness in good order: releases of its days stay verifiable for ever. They are no help when its key is stolen,
 since the thief writes the time too; then its line is taken out. Likewise a cosignature more than a day ahead of
 this machine's clock does not count.
@@ -130,8 +133,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Demands:
+    """What a customer asks for on top of a policy. It only ever takes away; the numbers ask for nothing when they are 0.
+
+    Attributes:
+        witnesses: how many of all witnesses that the policy lists must count, in its quorum or not.
+        jurisdictions: from how many jurisdictions the witnesses that count must come.
+        rebuilds: how many rebuilders must have assembled the release again.
+        rebuilders: the customer's own ones, of whom those must be; when there are none, the policy's.
+    """
+
+    witnesses: int = 0
+    jurisdictions: int = 0
+    rebuilds: int = 0
+    rebuilders: Mapping[str, PublicKey] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file. ``quorum`` is the name of a witness or group, or :data:`NONE`; the numbers ask for none when they are 0."""
+    """A policy file. ``quorum`` is the name of a witness or group, or :data:`NONE`; the numbers ask for none when they are 0.
+
+    ``demands`` is no part of the file: what a customer asks for on top.
+    """
 
     logs: tuple[Log, ...]
     witnesses: Mapping[str, Witness]
@@ -140,6 +163,7 @@ class Policy:
     jurisdictions: int = 0
     rebuilders: Mapping[str, PublicKey] = field(default_factory=dict)
     rebuilds: int = 0
+    demands: Demands = Demands()
 
     @property
     def log_keys(self) -> list[NoteKey]:
@@ -168,7 +192,25 @@ class Policy:
             else:
                 counted[name] = signed
         lacking = "" if self.quorum == NONE else self._lacking(counted, uncounted)
-        return Verdict(counted, uncounted, lacking)
+        return Verdict(counted, uncounted, lacking or self._demanded(counted))
+
+    def _demanded(self, counted: Mapping[str, int]) -> str:
+        """What is missing to the customer's own demands; empty when nothing is."""
+        asked = self.demands
+        if len(counted) < asked.witnesses:
+            listed = f"the log policy lists {len(self.witnesses)}"
+            return f"{len(counted)} of {asked.witnesses} witnesses that your own policy asks for ({listed})"
+        found = {self.witnesses[name].jurisdiction for name in counted} - {""}
+        if len(found) < asked.jurisdictions:
+            known = ", ".join(sorted(found)) or "none"
+            return f"{len(found)} of {asked.jurisdictions} jurisdictions that your own policy asks for ({known})"
+        return ""
+
+    @property
+    def rebuilds_asked(self) -> list[tuple[Mapping[str, PublicKey], int]]:
+        """Rebuilders, and how many of them must have rebuilt a release: the policy's own and the customer's demand."""
+        asked = [(self.rebuilders, self.rebuilds), (self.demands.rebuilders or self.rebuilders, self.demands.rebuilds)]
+        return [(names, least) for names, least in asked if least]
 
     def _lacking(self, counted: Mapping[str, int], uncounted: Mapping[str, str]) -> str:
         missing: dict[str, str] = {name: f"{name}: {reason}" for name, reason in uncounted.items()}

@@ -22,6 +22,7 @@ from coldchain_server.commands.options import (
     run,
     say,
 )
+from coldchain_server.gate.settings import check_reason
 from coldchain_server.home import Home
 from coldchain_server.release import suppress as suppressing
 from coldchain_server.release.approve import approve
@@ -37,6 +38,12 @@ publish_option = click.option(
     "at_once",
     is_flag=True,
     help="Approve it with an approver's key that is here, and publish it, in the same breath.",
+)
+without_gate_option = click.option(
+    "--without-gate",
+    default="",
+    metavar="REASON",
+    help="Go on although a check of the gate cannot be run here. The reason is published in the manifest.",
 )
 
 
@@ -76,12 +83,20 @@ def _told(found: Prepared, state: str, channel: str, head: str, as_json: bool, *
 @number_argument
 @reason_option
 @publish_option
+@without_gate_option
 @click.option("--policies-now", is_flag=True, help="Go on although policies changed since the release that comes back.")
 @channel_option
 @home_option
 @json_option
 def withdraw(
-    number: int, reason: str, at_once: bool, policies_now: bool, channel: str, directory: Path, as_json: bool
+    number: int,
+    reason: str,
+    at_once: bool,
+    without_gate: str,
+    policies_now: bool,
+    channel: str,
+    directory: Path,
+    as_json: bool,
 ) -> None:
     """Take back release NUMBER: build and log a higher release with the content of the last good one before it.
 
@@ -93,7 +108,15 @@ def withdraw(
 
     async def prepare(catalogue: Catalogue) -> Prepared:
         return await withdraw_release(
-            home, catalogue, channel, number, reason=reason, now=now_utc(), policies_now=policies_now, say=say
+            home,
+            catalogue,
+            channel,
+            number,
+            reason=reason,
+            now=now_utc(),
+            policies_now=policies_now,
+            without_gate=check_reason(without_gate, "--without-gate") if without_gate else "",
+            say=say,
         )
 
     found, state = run(_whole(home, channel, prepare, at_once))
@@ -107,12 +130,22 @@ def withdraw(
 @click.command(epilog=example('coldchain-server suppress Acme.Test.Backdoor-1423 --reason "matches a printer driver"'))
 @click.argument("name")
 @reason_option
+@without_gate_option
 @click.option("--lift", is_flag=True, help="Take the suppression away again, for the releases from now on.")
 @publish_option
 @channel_option
 @home_option
 @json_option
-def suppress(name: str, reason: str, lift: bool, at_once: bool, channel: str, directory: Path, as_json: bool) -> None:
+def suppress(
+    name: str,
+    reason: str,
+    at_once: bool,
+    without_gate: str,
+    lift: bool,
+    channel: str,
+    directory: Path,
+    as_json: bool,
+) -> None:
     """Leave the signature NAME out in every region: build and log a small release without it.
 
     It stays out of all later releases, with its public reason, until you lift that.
@@ -128,7 +161,10 @@ def suppress(name: str, reason: str, lift: bool, at_once: bool, channel: str, di
     check_line(reason, "--reason")
 
     async def prepare(catalogue: Catalogue) -> Prepared:
-        return await suppressing.suppress(home, catalogue, channel, name, reason=reason, now=now_utc(), say=say)
+        without = check_reason(without_gate, "--without-gate") if without_gate else ""
+        return await suppressing.suppress(
+            home, catalogue, channel, name, reason=reason, now=now_utc(), without_gate=without, say=say
+        )
 
     found, state = run(_whole(home, channel, prepare, at_once))
     records = sum(

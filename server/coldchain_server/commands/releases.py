@@ -22,11 +22,13 @@ from coldchain_server.commands.options import (
     run,
     say,
 )
+from coldchain_server.gate.settings import check_reason
 from coldchain_server.home import Home
 from coldchain_server.release.approve import approve as approve_release
 from coldchain_server.release.build import build as build_release
 from coldchain_server.release.build import discard as discard_release
 from coldchain_server.release.earlier import manifest_of
+from coldchain_server.release.gate_again import GateAgain, gate_again
 from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish as publish_release
 from coldchain_server.release.rollout import Course, course
@@ -48,22 +50,37 @@ def release() -> None:
     help="Take what another release was made of, as early:7 to promote it, instead of what the feeds hold now.",
 )
 @click.option("--no-log", is_flag=True, help="Only build: look at it first, and put it into the public log later.")
+@click.option(
+    "--without-gate",
+    default="",
+    metavar="REASON",
+    help="Go on although a check of the gate cannot be run here. The reason is published in the manifest.",
+)
 @home_option
 @json_option
-def release_build(channel: str, no_pull: bool, content_of: str, no_log: bool, directory: Path, as_json: bool) -> None:
+def release_build(
+    channel: str, no_pull: bool, content_of: str, no_log: bool, without_gate: str, directory: Path, as_json: bool
+) -> None:
     """Build the next release (every region's bundle, deltas and manifest) and put it into the public log.
 
+    Before that it is tried in every installed engine (docs/gate.md), and what fails there is not released.
     An entry of the log cannot be taken back. Approvals come after it: nothing can be valid that is not logged.
     """
     home = Home(directory)
     home.require()
+    reason = check_reason(without_gate, "--without-gate") if without_gate else ""
 
     async def work() -> Any:
         async with home.catalogue() as catalogue:
-            content = await _content(home, catalogue, content_of) if content_of else None
-            pull, now = not no_pull, now_utc()
             return await build_release(
-                home, catalogue, channel=channel, now=now, pull_feeds=pull, content_of=content, say=say
+                home,
+                catalogue,
+                channel=channel,
+                now=now_utc(),
+                pull_feeds=not no_pull,
+                content_of=await _content(home, catalogue, content_of) if content_of else None,
+                without_gate=reason,
+                say=say,
             )
 
     built = run(work())
@@ -86,6 +103,7 @@ def release_build(channel: str, no_pull: bool, content_of: str, no_log: bool, di
             for entry in facts.policy
         ]
     lines += ["  nothing changed since the release before"] if built.unchanged else []
+    lines += [f"  {line}" for line in (manifest.gate_words(), *manifest.gate_exceptions())]
     if error is not None:
         if not as_json:
             out({}, as_json, lines)
@@ -159,6 +177,7 @@ def release_log(number: int, channel: str, directory: Path, as_json: bool) -> No
 @number_argument
 @channel_option
 @click.option("--key", default="", help="The approver's key; by default one at hand that has not signed.")
+@click.option("--gate", is_flag=True, help="Try the release in this machine's engines first, as release gate does.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
@@ -166,7 +185,9 @@ def release_log(number: int, channel: str, directory: Path, as_json: bool) -> No
 )
 @home_option
 @json_option
-def release_approve(number: int, channel: str, key: str, cache: Path | None, directory: Path, as_json: bool) -> None:
+def release_approve(
+    number: int, channel: str, key: str, gate: bool, cache: Path | None, directory: Path, as_json: bool
+) -> None:
     """Check a built release and add an approver's signature to every region's role."""
     home = Home(directory)
     home.require()
@@ -177,6 +198,10 @@ def release_approve(number: int, channel: str, key: str, cache: Path | None, dir
 
     async def work() -> tuple[str, bool]:
         async with home.catalogue() as catalogue:
+            if gate:
+                tried = await gate_again(home, catalogue, channel, number, say=say)
+                if tried.error is not None:
+                    raise tried.error
             keyring = keyring_of(home)
             return await approve_release(home, catalogue, keyring, channel, number, now=now_utc(), key=key, cache=cache)
 
@@ -185,6 +210,32 @@ def release_approve(number: int, channel: str, key: str, cache: Path | None, dir
     follow = f"next: coldchain-server release publish {number}" if complete else "next: another approver"
     line = f"release {number} of {channel}: bundles assembled again and compared, signed by {signed}; {state}"
     out({"release": number, "channel": channel, "signed": signed, "approved": complete}, as_json, [line, follow])
+
+
+@release.command("gate", epilog=example("coldchain-server release gate 42"))
+@number_argument
+@channel_option
+@home_option
+@json_option
+def release_gate(number: int, channel: str, directory: Path, as_json: bool) -> None:
+    """Try a release again in this machine's engines, and compare with what its manifest says of the gate."""
+    home = Home(directory)
+    home.require()
+
+    async def work() -> GateAgain:
+        async with home.catalogue() as catalogue:
+            return await gate_again(home, catalogue, channel, number, say=say)
+
+    found = run(work())
+    if found.error is not None:
+        raise found.error
+    lines, rows = [f"release {number} of {channel}, tried again here:"], []
+    for here, said in found.rows():
+        claim = said.result if said else "nothing"
+        lines.append(f"  {here.check:14} {here.result:7} (the manifest says {claim}): {here.detail}")
+        rows.append({"check": here.check, "result": here.result, "detail": here.detail, "manifest": claim})
+    lines += [f"  {line}" for line in found.manifest.gate_exceptions()]
+    out({"release": number, "channel": channel, "checks": rows, "without": found.manifest.without_gate}, as_json, lines)
 
 
 @release.command("publish", epilog=example("coldchain-server release publish 42 --share 10"))

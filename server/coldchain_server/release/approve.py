@@ -42,6 +42,7 @@ from coldchain_server.assembly.again import assemble_again, bundle_facts, region
 from coldchain_server.assembly.assemble import AssembledBundle
 from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Catalogue, Release
+from coldchain_server.gate.gate import require_gate
 from coldchain_server.home import Home
 from coldchain_server.release.bundle_files import check_bundle_file, load_description
 from coldchain_server.release.drafts import Draft, measure
@@ -91,6 +92,7 @@ async def approve(
 
     Raises:
         ApprovalError: something in the draft is not what it says; nothing was signed.
+        GateError: the manifest does not say that the release was tried.
         KeyringError: the key is not here or may not sign these roles.
     """
     async with catalogue.publisher():
@@ -109,6 +111,7 @@ async def approve(
         draft = Draft(home.draft(channel, number))
         await _check_published(home, state, now)
         manifest = draft.manifest(release)
+        require_gate(manifest)
         check_log(draft, state, now)
         _check_manifest(home, manifest, release, cache)
         await check_withdrawal(home, catalogue, manifest, release)

@@ -13,8 +13,8 @@ from typing import Final
 
 import coldchain
 from coldchain.bundle.description import BundleDescription
-from coldchain.bundle.manifest import FeedFacts, FileFacts, GateCheck, Manifest, Withdrawal
-from coldchain.errors import StateError
+from coldchain.bundle.manifest import FeedFacts, FileFacts, Manifest, Withdrawal
+from coldchain.errors import GateError, StateError
 from coldchain.limits import LIMITS
 from coldchain.verify import MANIFEST
 from coldchain_server.assembly.again import assemble_all, bundle_facts, feed_facts, region_facts
@@ -26,6 +26,8 @@ from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encoded import Encoded
 from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import checked_again, pull
+from coldchain_server.gate.gate import Order, run_gate
+from coldchain_server.gate.history import found_before, keep_found
 from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog
 from coldchain_server.release.bundle_files import Source, load_description, write_bundle_files
@@ -68,6 +70,7 @@ async def build(
     pull_feeds: bool = True,
     content_of: Manifest | None = None,
     withdraws: Withdrawal | None = None,
+    without_gate: str = "",
     say: Say = lambda _: None,
 ) -> Built:
     """Builds the channel's next release.
@@ -80,11 +83,13 @@ async def build(
         pull_feeds: read the feeds' sources anew; otherwise take their newest snapshots.
         content_of: take the snapshots that this earlier manifest names, instead of what the feeds hold now.
         withdraws: what this release takes back; it stands in the manifest.
+        without_gate: why the release goes out although a check of the gate is not run; it becomes public.
         say: told what happens, a line at a time.
 
     Raises:
         StateError: there is no feed, an unpublished release of this channel waits, or the feeds hold what was withdrawn.
         LintError: a feed is refused.
+        GateError: the release did not pass the gate, or a check was not run and there is no reason.
         BusyError: another publisher is at work.
     """
     settings, regions = home.settings(), home.regions()
@@ -124,6 +129,25 @@ async def build(
         changes[GLOBAL] = _change(home, history[GLOBAL], bundles[GLOBAL].description)
         before = await catalogue.releases(channel)
         published = [release for release in before if release.state == "published"]
+        facts = {
+            name: replace(region_facts(bundles[name]), full=FileFacts(*files[name]["full.ccd"]))
+            for name in regions.regions
+        }
+        order = Order(
+            product=settings.product,
+            regions=facts,
+            files={name: draft.target(name, "full.ccd") for name in facts},
+            served={name: [draft.target(name, file) for file in files[name]] for name in facts},
+            feeds=_lint_words(reports),
+            before=found_before(home, published[-1], settings.gate) if published else None,
+            cache=home.gate / "lint",
+        )
+        try:
+            tried = run_gate(home, order, settings.gate, say)
+            gate = tried.require(f"release {number} of {channel}", without_gate or settings.gate.without)
+        except GateError:
+            draft.remove()
+            raise
         manifest = Manifest(
             product=settings.product,
             channel=channel,
@@ -131,14 +155,11 @@ async def build(
             previous=_previous(before, state, channel, number),
             created=utc_text(now),
             whole=bundle_facts(bundles[GLOBAL].description),
-            regions={
-                name: replace(region_facts(bundles[name]), full=FileFacts(*files[name]["full.ccd"]))
-                for name in regions.regions
-            },
+            regions=facts,
             feeds=feeds,
             assembler=coldchain.__version__,
             changes=fit_changes(_counts(changes)),
-            gate=(_lint_check(reports),),
+            gate=gate,
             source=source_digest(),
             withdraws=withdraws,
         )
@@ -151,6 +172,7 @@ async def build(
             )
         draft.write(draft.directory / MANIFEST, data)
         home.content.put(data)
+        keep_found(home, channel, number, tried.found)
         created = utc_text(now)
         await catalogue.put_release(
             Release(channel, number, "built", manifest.digest, created, created),
@@ -269,11 +291,10 @@ def _section_counts(change: BundleChange) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def _lint_check(reports: Sequence[LintReport]) -> GateCheck:
+def _lint_words(reports: Sequence[LintReport]) -> str:
     records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
     flags = sum(len(report.flags) for report in reports)
-    detail = f"{records} records good, {skipped} left out as bad, {flags} flagged for a person"
-    return GateCheck("lint", "passed", detail)
+    return f"{records} records good, {skipped} left out as bad, {flags} flagged for a person"
 
 
 def _row(channel: str, number: int, region: str, description: BundleDescription) -> Bundle:

@@ -31,6 +31,7 @@ from coldchain.tlog.proof import OfflineProof
 from coldchain.tlog.vkey import NoteKey
 from coldchain.verify import EVIDENCE, MANIFEST, PROOF
 from coldchain_server.catalogue.interface import Catalogue, Release
+from coldchain_server.gate.gate import require_gate
 from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog, Sign
 from coldchain_server.release.drafts import Draft, measure
@@ -95,6 +96,7 @@ async def log_release(
 
     Raises:
         StateError: not a built release, or the log here is an old copy.
+        GateError: the manifest does not say that the release was tried.
         EvidenceError: no quorum of witnesses; run it again when they answer.
         StorageError: the log's files are damaged, or the disk refused.
     """
@@ -104,6 +106,7 @@ async def log_release(
         release = await _built(catalogue, channel, number)
         draft = Draft(home.draft(channel, number))
         manifest, data = draft.manifest(release), draft.read(draft.directory / MANIFEST)
+        require_gate(manifest)
         policy = policy_of(state)
         log = PublicLog(home.storage, policy.log_keys[0])
         sign = log_signer(keyring, log.key)

@@ -20,6 +20,7 @@ from coldchain.tlog.offline import verify_proof
 from coldchain.verify import MANIFEST, PROOF
 from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.feeds.snapshots import parse_snapshot
+from coldchain_server.gate.gate import require_gate
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.release.rollout import begin
@@ -55,6 +56,7 @@ async def publish(
     Raises:
         UsageError: a share although there is a schedule, or ``rollout.toml`` is not in order.
         ApprovalError: too few approvals.
+        GateError: the manifest does not say that the release was tried.
         StateError: not an approved release, or its roles were overtaken by others.
         VerificationError: a client would refuse the outcome; nothing was published.
     """
@@ -65,6 +67,7 @@ async def publish(
         release = await _approved(catalogue, channel, number)
         draft = Draft(home.draft(channel, number))
         manifest = draft.manifest(release)
+        require_gate(manifest)
         roles = {region: decode(draft.role(region), f"draft of role {region}") for region in manifest.regions}
         _check_roles(state, roles, release)
         check_log(draft, state, now)  # again: customers' policy may have changed since the approval

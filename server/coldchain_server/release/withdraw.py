@@ -150,7 +150,16 @@ async def prepare(
             return Prepared(release.number, release.state, tuple(gave_up), waiting)
         await discard(home, catalogue, channel, release.number, now=now)
         gave_up.append(release.number)
-    built = await build(home, catalogue, channel=channel, now=now, content_of=content, withdraws=withdrawal, say=say)
+    built = await build(
+        home,
+        catalogue,
+        channel=channel,
+        now=now,
+        content_of=content,
+        withdraws=withdrawal,
+        without_gate=without_gate,
+        say=say,
+    )
     return Prepared(built.number, "built", tuple(gave_up), built.manifest)
 
 

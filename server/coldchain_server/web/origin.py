@@ -54,6 +54,7 @@ def make_app(
     warnings: Sequence[Check] = (),
     now: Clock = utc_now,
     metrics: bool = False,
+    poll_seconds: int = 0,
 ) -> web.Application:
     """The application: the published tree, ``/healthz``, ``/readyz`` and, if wanted, ``/metrics``.
 
@@ -65,9 +66,10 @@ def make_app(
         warnings: what ``/readyz`` shows beside them.
         now: the clock that expiry is judged by.
         metrics: whether ``/metrics`` is there. It tells how many endpoints ask, so it is not public by default.
+        poll_seconds: how often endpoints are asked to poll; 0 leaves that to them.
     """
     counters = counters if counters is not None else Counters()
-    files = PublishedFiles(storage, counters, connections)
+    files = PublishedFiles(storage, counters, connections, poll_seconds)
     health = Health(storage, checks, now, warnings)
     app = web.Application(middlewares=[timed(connections)] if connections is not None else [])
     app.on_response_prepare.append(without_server_name)
@@ -117,6 +119,7 @@ async def running(
     reuse_port: bool = False,
     metrics_port: int | None = None,
     now: Clock = utc_now,
+    poll_seconds: int = 0,
 ) -> AsyncIterator[Origin]:
     """Serves until the block ends; the arguments are those of :func:`serve`."""
     counters = Counters()
@@ -127,7 +130,15 @@ async def running(
         return supervisor.problems()
 
     counters.gauge("background_failing", lambda: len(supervisor.problems()))
-    app = make_app(storage, counters=counters, connections=connections, checks=checks, warnings=[jobs], now=now)
+    app = make_app(
+        storage,
+        counters=counters,
+        connections=connections,
+        checks=checks,
+        warnings=[jobs],
+        now=now,
+        poll_seconds=poll_seconds,
+    )
     metrics: web.AppRunner | None = None
     try:
         async with listening(
@@ -164,6 +175,7 @@ async def serve(
     reuse_port: bool = False,
     metrics_port: int | None = None,
     now: Clock = utc_now,
+    poll_seconds: int = 0,
 ) -> None:
     """Serves the published tree until SIGTERM, SIGINT or ``stop``.
 
@@ -181,6 +193,7 @@ async def serve(
         reuse_port: share the port with other processes (SO_REUSEPORT).
         metrics_port: serve ``/metrics`` on this port of the loopback address; 0 takes a free one.
         now: the clock that expiry is judged by.
+        poll_seconds: how often endpoints are asked to poll; 0 leaves that to them.
 
     Raises:
         OSError: the address cannot be listened on, or the certificate cannot be read.
@@ -198,6 +211,7 @@ async def serve(
             reuse_port=reuse_port,
             metrics_port=metrics_port,
             now=now,
+            poll_seconds=poll_seconds,
         ) as origin:
             if ready is not None:
                 ready(origin)

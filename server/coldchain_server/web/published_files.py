@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -42,6 +43,7 @@ from coldchain_server.web.published_paths import PublishedPath, published_path
 ALLOWED: Final = ("GET", "HEAD")
 RETRY_AFTER_SECONDS: Final = 5
 NEVER_KEEP: Final = "no-store"
+TIMESTAMP: Final = "metadata/timestamp.json"
 TRIES: Final = 3
 Blocks = AsyncIterator[bytes]
 Opened = tuple[bytes, Blocks]
@@ -57,12 +59,17 @@ class PublishedFiles:
         storage: where the files are.
         counters: ``responses`` by kind of file and status, ``response_bytes`` of their bodies.
         connections: gives each request its deadline; None in an application without :class:`Connections`.
+        poll_seconds: how often endpoints are asked to poll, which ``timestamp.json`` says as its max-age; 0 leaves that to them.
+            Shared caches are told to ask every time all the same (s-maxage).
     """
 
-    def __init__(self, storage: Storage, counters: Counters, connections: Connections | None = None) -> None:
+    def __init__(
+        self, storage: Storage, counters: Counters, connections: Connections | None = None, poll_seconds: int = 0
+    ) -> None:
         self._storage = storage
         self._counters = counters
         self._connections = connections
+        self._poll = f"max-age={poll_seconds}, s-maxage=0" if poll_seconds else None
         self.tags = EntityTags(storage)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -121,6 +128,8 @@ class PublishedFiles:
         tagged = await self.tags.look_up(published)
         if tagged is None:
             return refusal(404, "not published")
+        if self._poll is not None and published.path == TIMESTAMP:
+            published = replace(published, cache_control=self._poll)
         return choose(request, published, tagged)
 
     async def _send(self, request: web.Request, part: _Part, opened: Opened | None) -> web.StreamResponse:
@@ -216,6 +225,6 @@ def _field(request: web.BaseRequest, name: str) -> str | None:
 def _kind(published: PublishedPath | None) -> str:
     if published is None:
         return "other"
-    if published.path == "metadata/timestamp.json":
+    if published.path == TIMESTAMP:
         return "timestamp"
     return published.path.partition("/")[0]

@@ -17,7 +17,7 @@ from coldchain.agent.update import Outcome, Settings, update
 from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
 from coldchain.bundle.evidence_file import encode_evidence, read_evidence_file
-from coldchain.bundle.manifest import BundleFacts, Manifest, Policy, RegionFacts
+from coldchain.bundle.manifest import BundleFacts, FeedFacts, FileFacts, Manifest, Policy, RegionFacts
 from coldchain.install import trusted
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
 from coldchain.verify import EVIDENCE
@@ -41,13 +41,16 @@ def kind_of(name: str) -> tuple[Kind, Engine]:
 class Publisher:
     """``files`` is the published tree. Releases go to every region alike.
 
-    With a ``log``, every manifest is logged before it is signed, and the root carries the log's policy.
+    With a ``log``, every manifest is logged before it is signed, and the root carries the log's policy. With ``named_files``
+    manifests name the full bundles' files, as an origin's do.
     """
 
     folder: Path
     regions: tuple[str, ...] = ("us", "jp")
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     policy: tuple[Policy, ...] = ()
+    feeds: tuple[FeedFacts, ...] = ()
+    named_files: bool = False
     log: MemoryLog | None = None
     previous: str | None = None
     releases: dict[str, dict[int, BundleDescription]] = field(default_factory=dict)
@@ -96,16 +99,23 @@ class Publisher:
             _ENCODED[key] = out.getvalue()
         return _ENCODED[key]
 
+    def file_facts(self, new: BundleDescription) -> FileFacts | None:
+        """What the manifest says of the full bundle's file."""
+        full = self.encode(None, new) if self.named_files else b""
+        return FileFacts(len(full), digest(full)) if self.named_files else None
+
     def publish(self, release: int, contents: Contents, *, share: int = 100, held: bool = False) -> None:
         """A release for every region, with deltas from every earlier one."""
         described = {region: self.describe(region, release, contents) for region in self.regions}
         facts = {
-            region: RegionFacts(BundleFacts(one.digest, one.total_bytes, one.total_records), self.policy)
+            region: RegionFacts(
+                BundleFacts(one.digest, one.total_bytes, one.total_records), self.policy, self.file_facts(one)
+            )
             for region, one in described.items()
         }
         whole = BundleFacts(digest(b"global"), 1, 1)
         manifest = Manifest(
-            "coldchain", "stable", release, self.previous, "2026-06-01T09:00:00Z", whole, facts, (), "0.1.0"
+            "coldchain", "stable", release, self.previous, "2026-06-01T09:00:00Z", whole, facts, self.feeds, "0.1.0"
         ).encode()
         self.previous = digest(manifest)
         proof = self.logged(manifest)

@@ -55,4 +55,15 @@ def test_yara_finds_exactly_its_own_canary() -> None:
         rules = yara_x.compile(section[1].decode())
         found = {other for other in RELEASES if rules.scan(b"<<" + canary_string(*other) + b">>").matching_rules}
         assert found == {release}
-        assert not rules.scan(section[1][: section[1].index(b"=")]).matching_rules
+
+
+@pytest.mark.parametrize("engine", ["clamav", "yara"])
+def test_no_canary_is_found_in_a_canary_section(engine: str) -> None:
+    """An engine that scans the directory of its own database must not find it."""
+    for release in RELEASES:
+        section = canary_section(engine, *release)  # type: ignore[arg-type]
+        assert section is not None
+        assert canary_string(*release) not in section[1]
+        yara = canary_section("yara", *release)
+        assert yara is not None
+        assert not yara_x.compile(yara[1].decode()).scan(section[1]).matching_rules

@@ -25,9 +25,9 @@ from tests.client.bundle.golden import GOLDEN, golden
 
 BUNDLE_DIGESTS = {
     "41": "ea07e3e16a16c96b723b6aea1cb782f278a08a282a2e9077b4b11a135e52e024",
-    "42": "d1041e4ad2504b1f9a83506ec2af890c385a0f4d19fc45adcedfa0eb7879f736",
+    "42": "0b19f7538edc3ddc0a0d5d9d237cc0e4a8df6ca70649eb83bcadaf6e1e0ceb67",
 }
-MANIFEST_DIGEST = "765cfd51d97bcfc4498e76ce450c5ec1b5553ced5738734e05368dbf6041027f"
+MANIFEST_DIGEST = "a4ea8ceb6af892d720d95b842062f8a56938283423599994d4677428ea10598e"
 FORMS: dict[str, Any] = json.loads((GOLDEN / "forms.json").read_text(encoding="ascii"))
 
 

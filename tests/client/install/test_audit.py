@@ -52,9 +52,10 @@ def test_what_is_installed_is_what_was_signed(endpoint: Endpoint, monkeypatch: p
         "pinned root", "targets", "region us", "release 1", "bundle.json", *sections, "nothing else", "manifest",
     ]  # fmt: skip
     assert all(check.ok and check.detail for check in found.checks)
-    assert found.notes[0].startswith("policy of region us: leave-out signature Win.Trojan.Agent-3-0: false positive")
-    assert found.notes[1] == "public log: this endpoint was set up to ask for no evidence"
-    assert found.notes[2].startswith("fresh: the metadata in force is good until")
+    assert found.notes[0] == "gate: the publisher says nothing of a gate"
+    assert found.notes[1].startswith("policy of region us: leave-out signature Win.Trojan.Agent-3-0: false positive")
+    assert found.notes[2] == "public log: this endpoint was set up to ask for no evidence"
+    assert found.notes[3].startswith("fresh: the metadata in force is good until")
 
 
 def test_old_is_said_and_is_no_damage(endpoint: Endpoint) -> None:

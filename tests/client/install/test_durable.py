@@ -358,3 +358,18 @@ def test_a_copy_in_place_of_a_link_is_durable(here: Folder, order: list[str], mo
     order.clear()
     here.link("copy", here, "old")
     assert order == ["sync copy"]
+
+
+def test_a_file_is_dated_and_a_link_is_not_followed(here: Folder, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"")
+    before = (tmp_path / "outside").stat().st_mtime
+    here.write("file", b"")
+    here.date("file", 1_700_000_000)
+    found = here.look("file")
+    assert found is not None
+    assert found.st_mtime == 1_700_000_000
+    here.replace_symlink("link", "../outside")
+    here.date("link", 1_700_000_000)
+    assert (tmp_path / "outside").stat().st_mtime == before
+    with pytest.raises(StorageError):
+        here.date("nothing", 1)

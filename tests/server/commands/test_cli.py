@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from coldchain_server.cli import main
 from coldchain_server.commands.options import shown
+from coldchain_server.gate.result import CHECKS
 from coldchain_server.home import Home
 from coldchain_server.signing.roles import now_utc
 from tests.server import origins
@@ -58,7 +59,18 @@ def test_the_commands_are_those_of_the_documents() -> None:
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
         *(
             f"release {name}"
-            for name in ("build", "log", "approve", "publish", "discard", "list", "show", "attest", "provenance")
+            for name in (
+                "build",
+                "log",
+                "gate",
+                "approve",
+                "publish",
+                "discard",
+                "list",
+                "show",
+                "attest",
+                "provenance",
+            )
         ),
         *(f"rollout {name}" for name in ("set", "advance", "hold", "resume", "show")),
         *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
@@ -99,6 +111,7 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("feed", "remove"): ("acme",),
     ("release", "build"): (),
     ("release", "log"): ("1",),
+    ("release", "gate"): ("1",),
     ("release", "approve"): ("1",),
     ("release", "publish"): ("1",),
     ("release", "discard"): ("1",),
@@ -322,11 +335,29 @@ def test_a_journey_as_a_person_types_it(memory: Path) -> None:
         return done.stdout
 
     assert "made 13 keys" in type_(f"init {home} --demo-keys")
+    origins.without_engines(home)
     assert json.loads(type_(f"feed add acme {feed} --json"))["feed"] == "acme"
     assert "release 1 of stable: 61 records" in type_("release build")
     assert "signed by approver-1; every region has its signatures" in type_("release approve 1")
     assert json.loads(type_("release publish 1 --share 10 --json"))["share"] == 10
     assert origins.read(Home(home), "us", now=now_utc()).share == 10
+
+
+def test_without_an_engine_a_release_needs_a_reason(new_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = new_home
+    monkeypatch.setattr("coldchain_server.gate.gate.own_files", lambda home: ())
+    (home.directory / "settings.toml").write_text('[gate]\nsystem = []\neicar = false\nengines = ["clamav"]\n')
+    run("feed", "add", "acme", str(origins.write_feed(home, origins.FIRST)), home=home)
+    monkeypatch.setenv("PATH", "/nowhere")
+    refused = run("release", "build", "--json", home=home)
+    assert refused.exit_code == 66
+    assert told(refused)["error"] == "GateError"
+    assert {one["result"] for one in told(refused)["checks"]} == {"passed", "not-run"}
+    for wrong in ("two\nlines", "x" * 501, " "):
+        assert run("release", "build", "--without-gate", wrong, home=home).exit_code == 2
+    good = run("release", "build", "--without-gate", "ClamAV is elsewhere", home=home)
+    assert good.exit_code == 0, good.output
+    assert "gate: released without that, because: ClamAV is elsewhere" in good.stdout
 
 
 def test_the_rest_of_the_journey(published_home: Home) -> None:
@@ -356,6 +387,12 @@ def test_the_rest_of_the_journey(published_home: Home) -> None:
     text, found = good("release show 2")
     assert found["manifest"]["release"] == 2
     assert json.loads(text.partition("\n")[2]) == found["manifest"]
+    text, found = good("release gate 2")
+    assert {one["check"] for one in found["checks"]} == set(CHECKS)
+    assert all(one["result"] == one["manifest"] for one in found["checks"])
+    assert found["without"] == "a test that is about something else"
+    assert "released without that, because: a test that is about something else" in text
+    assert run("release", "approve", "2", "--gate", home=home).exit_code == 0
     discarded = run("release", "discard", "2", "--json", home=home)
     assert told(discarded) == {"channel": "stable", "release": 2, "state": "discarded", "logged": True}
     text, found = good("rollout set 25 --region us")

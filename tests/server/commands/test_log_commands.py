@@ -103,6 +103,7 @@ def home(policy: Path, memory: Path, witnesses: Services) -> Home:
     assert key.name == "log.example/typed"
     witnesses.team.follow(key)
     home = Home(directory)
+    origins.without_engines(directory)
     good("feed", "add", "acme", str(origins.write_feed(home, origins.FIRST)), home=home)
     return home
 

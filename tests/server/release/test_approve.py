@@ -14,12 +14,13 @@ import pytest
 from coldchain import canonical
 from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import parse_manifest
-from coldchain.errors import ApprovalError, ColdchainError, StateError
+from coldchain.errors import ApprovalError, ColdchainError, GateError, StateError
 from coldchain_server.assembly.again import assemble_again
 from coldchain_server.catalogue.interface import Feed
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
 from coldchain_server.feeds import lint
 from coldchain_server.feeds.pull import pull
+from coldchain_server.gate.result import passed
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.signing.roles import decode, sign
@@ -102,6 +103,9 @@ async def test_an_assembler_that_is_wrong_about_sets_is_found(
         return b"".join(line + b"\n" for line in ordered), len(ordered)
 
     monkeypatch.setattr("coldchain_server.feeds.lint.canonical_set", wrong)
+    with pytest.raises(GateError, match="CR or byte order mark"):
+        await origins.build_release(new_home, origins.FIRST)
+    monkeypatch.setattr("coldchain_server.gate.gate.check_lint", lambda _, words, cache: passed("lint", words))
     built = await origins.build_release(new_home, origins.FIRST)
     with pytest.raises(ApprovalError, match="CR or byte order mark"):
         await origins.approve_release(new_home, built.number)

@@ -1,8 +1,8 @@
 """YARA sources: every file is compiled with yara-x as engines will compile it, and tried on files that hold nothing but a magic.
 
-Settings that real rule sets need: the customary external variables (:data:`EXTERNALS`) and the relaxed syntax of regular
-expressions; ``include`` is refused, because an engine loads each file alone. A rule that matches a file of a few bytes with only an
-executable's or document's magic would match every file of that type: it is refused.
+Settings that real rule sets need are those of :mod:`coldchain.engines.yara_rules`: external variables and the relaxed syntax of
+regular expressions; ``include`` is refused, because an engine loads each file alone. A rule that matches a file of a few bytes with
+only an executable's or document's magic would match every file of that type: it is refused.
 
 Source: yara-x's documentation; ``--relaxed-re-syntax``; what real sets were seen to need.
 """
@@ -13,11 +13,11 @@ from typing import Final
 
 import yara_x
 
+from coldchain.engines.yara_rules import compiler
 from coldchain_server.feeds.document_hunts import hunts_documents
 from coldchain_server.feeds.findings import FileReport, Findings
 from coldchain_server.feeds.formats.yara_source import RuleSpan, rule_spans, without_rules
 
-EXTERNALS: Final = ("filename", "filepath", "extension", "filetype", "owner", "md5")
 MAGICS: Final = {
     "ELF": b"\x7fELF\x02\x01\x01" + bytes(57),
     "PE": b"MZ" + bytes(62),
@@ -32,14 +32,6 @@ MAGICS: Final = {
 _ATTEMPTS = 64
 _SECONDS = 60
 """More than any rule needs for a file of 64 bytes; one that takes longer would hold up endpoints."""
-
-
-def compiler() -> yara_x.Compiler:
-    """A compiler with the settings of this project's engines."""
-    made = yara_x.Compiler(relaxed_re_syntax=True, includes_enabled=False)
-    for name in EXTERNALS:
-        made.define_global(name, "")
-    return made
 
 
 def compile_source(text: str, origin: str) -> yara_x.Rules:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldchain.engines.yara_rules import EXTERNALS
 from coldchain_server.feeds.findings import FileReport
-from coldchain_server.feeds.formats.yara import EXTERNALS, MAGICS, compile_source, lint_yara
+from coldchain_server.feeds.formats.yara import MAGICS, compile_source, lint_yara
 
 GOOD = b'rule Good { strings: $a = "e8000000005d81ed" condition: $a }\n'
 BAD = {

@@ -1,0 +1,121 @@
+"""The metadata in force: a poll of one conditional request, and the full TUF workflow when that is due.
+
+::
+
+    poll      GET timestamp.json, conditional; unchanged: the stored metadata is loaded and verified again, offline
+    refresh   otherwise the full TUF workflow, from the first source that carries it to its end
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
+from coldchain.agent.sources import Sources
+from coldchain.agent.transport import Answer, Source, computed_etag
+from coldchain.errors import ColdchainError, ThrottledError, TransportError
+from coldchain.install import trusted
+from coldchain.install.directory import ClientDirectory, Config
+from coldchain.install.state import EntityTag, State
+from coldchain.limits import Limits
+from coldchain.tuf.poll import full_refresh_reason
+from coldchain.tuf.refresh import Fetch, refresh
+from coldchain.tuf.trusted_set import TrustedSet
+
+
+class CurrentMetadata:
+    """One run's search for it.
+
+    Attributes:
+        state: what is remembered, with the entity tag of what came and the time of a full workflow.
+        why: why the full workflow ran; None after a poll that sufficed.
+    """
+
+    def __init__(
+        self, directory: ClientDirectory, config: Config, sources: Sources, state: State, now: datetime, limits: Limits
+    ) -> None:
+        self._directory, self._config, self._sources, self._now, self._limits = directory, config, sources, now, limits
+        self.state = state
+        self.why: str | None = None
+
+    async def find(self) -> TrustedSet:
+        """What is in force now.
+
+        Raises:
+            ColdchainError: the most telling refusal of the sources.
+        """
+        found = await self._poll()
+        if found is None:
+            found = await self._full()
+            self.state = replace(self.state, last_full=self._now)
+        return found
+
+    async def _poll(self) -> TrustedSet | None:
+        """The quick check; None when the full workflow is due, with the reason in ``why``."""
+        files = trusted.stored(self._directory, self._config, self._limits)
+        timestamp = files.get("timestamp.json")
+        self.why = full_refresh_reason(timestamp, self._now, self.state.last_full, limits=self._limits)
+        if self.why is not None or timestamp is None:
+            return None
+        source = self._sources.first
+        try:
+            answer = await source.get(
+                "metadata/timestamp.json", self._limits.timestamp_bytes, etag=self._etag(source, timestamp)
+            )
+        except ThrottledError:
+            # A server that is too busy is not asked for more at once; the others may be.
+            if not self._sources.turn():
+                raise
+            self.why = "the quick check failed"
+            return None
+        except TransportError:
+            self.why = "the quick check failed"
+            return None
+        self._remember_etag(source, answer)
+        seen: Literal["not modified", "failed"] | bytes = "failed" if answer.missing else "not modified"
+        if answer.data is not None:  # an empty file is a file, and another one
+            seen = answer.data
+        self.why = full_refresh_reason(timestamp, self._now, self.state.last_full, seen, self._limits)
+        if self.why is None:
+            try:
+                return trusted.recall(files, self._config, self._now, self._limits)
+            except ColdchainError:
+                self.why = "the stored metadata is incomplete or has expired"
+        return None
+
+    def _etag(self, source: Source, timestamp: bytes) -> str:
+        digest = hashlib.sha256(timestamp).hexdigest()
+        known = self.state.etag
+        return known.value if known and (known.sha256, known.url) == (digest, source.url) else computed_etag(digest)
+
+    def _remember_etag(self, source: Source, answer: Answer) -> None:
+        if answer.data is not None and answer.etag is not None and len(answer.etag) <= 128:
+            digest = hashlib.sha256(answer.data).hexdigest()
+            self.state = replace(self.state, etag=EntityTag(digest, source.url, answer.etag))
+
+    async def _full(self) -> TrustedSet:
+        """The full workflow, from the first source that carries it through; that one is asked first from then on."""
+        found, source = await self._sources.first_good(self._refresh)
+        self._sources.prefer(source)
+        return found
+
+    async def _refresh(self, source: Source) -> TrustedSet:
+        files = trusted.stored(self._directory, self._config, self._limits)
+        steps = refresh(files, self._now, trusted.roles(self._config), self._limits, trusted.role_check(self._config))
+        data: bytes | None = None
+        while True:
+            try:
+                step = steps.send(data)
+            except StopIteration as done:
+                found: TrustedSet = done.value
+                return found
+            data = None
+            if isinstance(step, Fetch):
+                answer = await source.get(step.path, step.max_bytes)
+                data = answer.data
+                if step.path == "metadata/timestamp.json":
+                    self._remember_etag(source, answer)
+            else:
+                trusted.keep(self._directory, step.name, step.data)
