@@ -326,10 +326,7 @@ def test_a_rollout_is_strict() -> None:
         *(lambda rollout, name=name: state(rollout).pop(name) for name in ("release", "share", "held")),
         *(lambda rollout, share=share: state(rollout).update(share=share) for share in (-1, 101, True, "5")),
         lambda rollout: state(rollout).update(held=0),
-        *(
-            lambda rollout, bad=bad: state(rollout).update(withdrawn=bad)
-            for bad in WITHDRAWN_OUT_OF_ORDER
-        ),
+        *(lambda rollout, bad=bad: state(rollout).update(withdrawn=bad) for bad in WITHDRAWN_OUT_OF_ORDER),
         lambda rollout: state(rollout).update(release=0),
         lambda rollout: state(rollout).update(release=True),
     ]
