@@ -219,11 +219,7 @@ def _run(command: list[str], limit: float, kill_at_half: Behaviour | None) -> tu
 def _first(output: str) -> str:
     """The line that says how it ended: an error if there is one."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    told = [
-        line
-        for line in lines
-        if not line.startswith(("ClamAV update process", "WARNING: Can't query", "WARNING: Invalid DNS"))
-    ]
+    told = [line for line in lines if not line.startswith(("ClamAV update process", "WARNING: DNS Update Info"))]
     errors = [line for line in told if line.startswith(("ERROR", "WARNING", "coldchain:"))]
     line = (errors or told[-1:] or [""])[0]
     return line[:110]

@@ -47,6 +47,7 @@ from coldchain.errors import (
     HeldError,
     InternalError,
     LockedError,
+    OwnPolicyError,
     ResponseError,
     StaleError,
     ThrottledError,
@@ -326,7 +327,9 @@ class Agent:
             self._set(after, self._state.error)
         else:
             self._look()
-            failure = (error.exit_code, error.what) if error and not isinstance(error, HeldError) else None
+            failure = (
+                (error.exit_code, error.what) if error and not isinstance(error, HeldError | OwnPolicyError) else None
+            )
             self._set(after, failure, self._settings.now())
         self._report(after.wait, outcome, error)
         self._tell_metrics()
@@ -402,11 +405,14 @@ class Agent:
             words = f"release {outcome.release}, {outcome.check} check, {size}"
             self._log.line("info", outcome.action, words, next_seconds=round(wait), **outcome.as_json())
         if error is not None:
-            quiet = isinstance(error, HeldError | LockedError)
+            waits = isinstance(
+                error, HeldError | OwnPolicyError
+            )  # the publisher's rollout, or the customer's own policy
+            quiet = waits or isinstance(error, LockedError)
             level: Level = "info" if quiet else "error" if _alarming(error) else "warning"
             fields = _error_fields(error) | {"failures": self._state.failures, "next_seconds": round(wait)}
             words = f"{error.word}: {error.what}; {error.kept or 'what was installed stays in use'}; next poll in {wait:.0f} s"
-            event = "held" if isinstance(error, HeldError) else "poll failed" if outcome is None else "engine"
+            event = "held" if waits else "poll failed" if outcome is None else "engine"
             self._log.line(level, event, words, **fields)
         self._say_stale()
 
@@ -538,7 +544,7 @@ def _others_cpu() -> float:
 def ending_of(error: ColdchainError) -> Ending:
     """What an update's error means for the schedule."""
     cause = error.__cause__ if isinstance(error, StaleError) else error
-    if isinstance(error, HeldError | EngineError | AllowanceError):
+    if isinstance(error, HeldError | OwnPolicyError | EngineError | AllowanceError):
         return "good"  # the servers did their part
     if isinstance(error, LockedError):
         return "locked"

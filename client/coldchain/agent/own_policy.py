@@ -62,7 +62,10 @@ class OwnPolicy:
     def record(self, release: int, action: str, reason: str) -> None:
         """Keeps what was decided, for ``coldchain status``."""
         now = self.now.astimezone(UTC).replace(microsecond=0)
-        write_decided(self.directory, Decided(release, action, reason[:MOST_REASON], now, self.policy.digest))
+        reason = "".join(c if c.isprintable() else "?" for c in reason)[
+            :MOST_REASON
+        ]  # paths and others' words are in it
+        write_decided(self.directory, Decided(release, action, reason, now, self.policy.digest))
 
     def require(self, decision: OwnDecision) -> None:
         """Ends the run for a release that is kept back.

@@ -76,7 +76,6 @@ from coldchain.verify import (
     decide,
     region_release,
     rollout_state,
-    verify_chain,
 )
 
 
@@ -312,19 +311,9 @@ class _Update:
             EvidenceError: the policy in force now does not accept what is kept of the public log.
         """
         assert self.old is not None
-        number, pinned = trusted.pinned(self.directory, self.config, self.limits)
         evidence = trusted.read_evidence(self.directory, self.old.name, self.limits)
-        region, channel, product = self.config.region, self.config.channel, self.config.product
         try:
-            role = verify_chain(
-                pinned,
-                trusted.later_roots(evidence, number),
-                evidence.get("targets.json", b""),
-                evidence.get(f"{region}.json", b""),
-                region=region,
-                limits=self.limits,
-            ).require()
-            release = region_release(role, region, channel, product=product, limits=self.limits)
+            release = trusted.kept_release(self.directory, self.config, evidence, self.limits)
         except ColdchainError as error:
             release = None
             why = error.what

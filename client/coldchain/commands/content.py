@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from coldchain.canonical import Object
 from coldchain.commands.command import Add, Found, endpoint_argument, release_number, utc_now, whole_number
@@ -16,6 +17,15 @@ from coldchain.install.audit import running
 from coldchain.install.compare import SectionDifference, compare
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.versions import Version
+
+_COLUMNS: Final = (
+    Column("section"),
+    Column("added", right=True, mood="good"),
+    Column("removed", right=True, mood="bad"),
+    Column("changed", right=True, mood="warn"),
+    Column("names"),
+)
+_MOODS: Final[dict[str, Mood]] = {"active": "good", "suppressed": "bad", "not-loaded": "bad"}
 
 
 def add(command: Add) -> None:
@@ -70,41 +80,30 @@ def _diff(options: argparse.Namespace) -> Found:
     return data, view(head, Grid(_COLUMNS, tuple(rows), tuple(lines), total=True)), None
 
 
-_COLUMNS = (
-    Column("section"),
-    Column("added", right=True, mood="good"),
-    Column("removed", right=True, mood="bad"),
-    Column("changed", right=True, mood="warn"),
-    Column("names"),
-)
-
-
 def _section_rows(found: SectionDifference, most: int) -> list[tuple[str, ...]]:
-    names = []
-    for sign, count, every in (
-        ("+", found.added, found.added_names),
-        ("-", found.removed, found.removed_names),
-        ("~", found.changed, found.changed_names),
-    ):
-        names += [f"{sign} {name[:200]}" for name in every[:most]]
-        names += [f"{sign} … {count - min(most, len(every)):,} more"] if every and count > most else []
-    names = names or ([f"section {found.what}"] if found.what != "changed" else [""])
+    names = _names(found, most) or ([f"section {found.what}"] if found.what != "changed" else [""])
     counts = (f"{found.added:,}", f"{found.removed:,}", f"{found.changed:,}")
     return [(found.name, *counts, names[0]), *(("", "", "", "", name) for name in names[1:])]
 
 
 def _section_lines(found: SectionDifference, width: int, most: int) -> list[str]:
     note = "" if found.what == "changed" else f"  (section {found.what})"
-    lines = [f"  {found.name:<{width}}  +{found.added:,} -{found.removed:,} ~{found.changed:,}{note}"]
+    head = f"  {found.name:<{width}}  +{found.added:,} -{found.removed:,} ~{found.changed:,}{note}"
+    return [head, *(f"      {name}" for name in _names(found, most))]
+
+
+def _names(found: SectionDifference, most: int) -> list[str]:
+    """The names that are shown, each with its sign, and how many more there are."""
+    out = []
     for sign, count, names in (
         ("+", found.added, found.added_names),
         ("-", found.removed, found.removed_names),
         ("~", found.changed, found.changed_names),
     ):
-        lines += [f"      {sign} {name[:200]}" for name in names[:most]]
+        out += [f"{sign} {name[:200]}" for name in names[:most]]
         if names and count > most:
-            lines.append(f"      {sign} … {count - min(most, len(names)):,} more")
-    return lines
+            out.append(f"{sign} … {count - min(most, len(names)):,} more")
+    return out
 
 
 def _installed(directory: ClientDirectory, release: int) -> Version:
@@ -150,9 +149,6 @@ def _explain(options: argparse.Namespace) -> Found:
         said = [f"  policy of region {found.region}: {one.action}, because: {one.reason}" for one in found.policies]
         blocks.append(Lines(tuple(said), "warn"))
     return found.as_json(), view(head, *blocks), error
-
-
-_MOODS: dict[str, Mood] = {"active": "good", "suppressed": "bad", "not-loaded": "bad"}
 
 
 def _place_blocks(place: Place) -> list[Block]:

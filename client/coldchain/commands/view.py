@@ -132,13 +132,16 @@ def view(*blocks: Block | None) -> View:
 
 
 def facts(lines: Sequence[str]) -> tuple[Fact, ...]:
-    """Facts from lines as the rooms below write them; words in capitals at the beginning of a value are a warning."""
+    """Facts from lines as the rooms below write them.
+
+    Words in capitals at the beginning of a value are an alarm, and what is not done is a warning.
+    """
     out = []
     for line in lines:
         label, value = line[:WIDTH].strip(), line[WIDTH:]
         words = [label, *value.split(" ")[:1]]
         loud = any(len(word) > 1 and word.strip(",:").isalpha() and word.isupper() for word in map(_bare, words))
-        out.append(Fact(label, value, "bad" if loud else ""))
+        out.append(Fact(label, value, "bad" if loud else "warn" if value.startswith("not to ") else ""))
     return tuple(out)
 
 

@@ -29,6 +29,7 @@ from coldchain.errors import (
     HeldError,
     LockedError,
     NotInstalledError,
+    OwnPolicyError,
     ResponseError,
     StaleError,
     StorageError,
@@ -212,6 +213,21 @@ async def test_a_new_policy_does_not_lead_to_a_busy_server_earlier(world: World,
             assert len(server.asked) == 2
 
 
+async def test_what_the_customers_own_policy_keeps_back_is_no_failure(world: World, tmp_path: Path) -> None:
+    """Else an endpoint on hold would poll once a day, and hear of nothing else."""
+    directory = world.copy(world.first, tmp_path / "endpoint")
+    (directory.path / "policy.toml").write_text("[release]\nhold = true\n")
+    async with serving(Edge(world.two)) as url, running(directory, url, draw=0.0) as one:
+        for count in (1, 2, 3):
+            said = await one.polled(count)
+            assert (said["event"], said["level"], said["exit_code"], said["failures"]) == ("held", "info", 15, 0)
+            assert one.state.error is None
+            one.clock.on(5000)
+        (directory.path / "policy.toml").write_text("[release]\nhold = false\n")
+        one.clock.on(5000)
+        await one.until(lambda: one.lines("updated"))
+
+
 async def test_failures_are_told_grow_apart_and_end(world: World, tmp_path: Path) -> None:
     directory = world.copy(world.first, tmp_path / "endpoint")
     edge = Edge({})
@@ -314,6 +330,7 @@ async def test_whatever_an_update_ends_with_the_agent_goes_on(
 def test_what_an_error_means_for_the_schedule() -> None:
     for error, ending in (
         (HeldError("x"), "good"),
+        (OwnPolicyError("x"), "good"),
         (EngineError("x"), "good"),
         (AllowanceError("x"), "good"),
         (LockedError("x"), "locked"),

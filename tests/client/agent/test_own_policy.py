@@ -368,3 +368,15 @@ async def test_nothing_of_a_release_that_waits_is_fetched(tmp_path: Path, text: 
             await run(directory)
         assert any(path.startswith("metadata/") for path in edge.paths)
         assert not [path for path in edge.paths if not path.startswith("metadata/")]
+
+
+def test_a_path_that_cannot_be_written_down_is_no_matter(tmp_path: Path) -> None:
+    endpoint = at(tmp_path)
+    endpoint.publish(1, FIRST)
+    endpoint.directory = ClientDirectory(endpoint.directory.path.rename(tmp_path / "end\npo\x1bint\udcff"))
+    rules(endpoint.directory, asking())
+    with pytest.raises(OwnPolicyError, match="not approved"):
+        endpoint.update()
+    decided = read_decided(endpoint.directory)
+    assert decided is not None
+    assert "end?po?int?" in decided.reason

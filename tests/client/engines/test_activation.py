@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +185,7 @@ def test_no_trap_replaces_the_running_set_even_past_the_load_test(
 
     clamd, endpoint = shared
     number = 200 + OF_THE_LOADER.index(trap)
+    reloads = clamd.log.count("Reading databases")
     monkeypatch.setattr(ClamAV, "load_test", blind)
     with scanning(clamd) as scans:
         (done,) = endpoint.force(number, GOOD | TRAPS[trap])
@@ -195,6 +196,9 @@ def test_no_trap_replaces_the_running_set_even_past_the_load_test(
     assert endpoint.memory().proved.startswith("1-")
     assert endpoint.memory().refused[-1].release == number
     assert "keeping the previous instance" in clamd.log
+    assert runs(clamd, 1, number)
+    while clamd.log.count("Reading databases") < reloads + 2:  # the bad set, and the good one after it
+        time.sleep(0.02)
     assert runs(clamd, 1, number)
 
 
@@ -440,3 +444,34 @@ def test_an_engine_never_goes_back_to_a_lower_release(tmp_path: Path) -> None:
         (done,) = endpoint.force(2, BEST)
         assert (done.action, done.release, endpoint.linked()) == ("current", 3, 3)
         assert runs(clamd, 3, 2)
+
+
+def test_a_slow_reload_of_the_bad_set_is_followed_by_one_of_the_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clamd loads release 2, and that is not seen in time: after the return it runs release 1, for another order came."""
+    with daemon() as clamd:
+        endpoint = clamd_endpoint(tmp_path, clamd)
+        reload, detects = ClamAV.reload, ClamAV.detects
+        orders: list[int] = []
+
+        def late(engine: ClamAV) -> None:
+            reload(engine)
+            orders.append(1)
+
+        def asked(engine: ClamAV, samples: Sequence[bytes], view: Path, work: Path) -> list[frozenset[str]]:
+            if orders == [1]:
+                name, data = canary(1)
+                return [frozenset([name] if one == data else []) for one in samples]
+            return detects(engine, samples, view, work)
+
+        monkeypatch.setattr(ClamAV, "reload", late)
+        monkeypatch.setattr(ClamAV, "detects", asked)
+        endpoint.engines = EngineSettings((clamd_engine(clamd, 2),))
+        endpoint.publish(2, BETTER)
+        error = endpoint.update().error
+        assert type(error) is EngineError
+        assert len(orders) > 1
+        assert endpoint.linked() == 1
+        assert endpoint.memory().refused[-1].release == 2
+        assert runs(clamd, 1, 2)

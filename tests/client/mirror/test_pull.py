@@ -38,6 +38,7 @@ from coldchain.mirror import generation
 from coldchain.mirror import pull as pull_module
 from coldchain.mirror.directory import MirrorDirectory
 from coldchain.mirror.state import parse_mirror_state
+from coldchain.tlog.tiles import new_tiles
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, serving
 from tests.client.agent.test_rebuilt import KEYS, NAMES, attest
 from tests.client.mirror.mirrored import Scene, served, without_canaries
@@ -385,6 +386,29 @@ def test_a_damaged_tile_is_fetched_anew(tmp_path: Path) -> None:
     assert scene.fresh_release() == 2
 
 
+def test_every_tile_is_checked_before_it_is_kept(tmp_path: Path) -> None:
+    """Full ones and partial ones, of every level; what is under the root is kept, what is not never gets its name."""
+    scene = Scene(tmp_path, ("us",))
+    scene.log.append(*(b"entry %d" % n for n in range(700)))
+    scene.publish(1, FIRST)
+    tiles = [path for path in scene.publisher.files if re.fullmatch(r"log/tile/[0-9].*", path)]
+    tiles = [path for path in tiles if ".p/" not in path] + [
+        f"log/{tile.path}" for tile in new_tiles(0, 701) if tile.width < 256
+    ]
+    tiles = sorted({path for path in tiles if "entries" not in path})
+    assert len(tiles) == 4
+    for path in tiles:
+        good = (scene.upstream / path).read_bytes()
+        (scene.upstream / path).write_bytes(bytes([good[0] ^ 1]) + good[1:])
+        shutil.rmtree(scene.mirror.path, ignore_errors=True)
+        with pytest.raises(EvidenceError):
+            scene.pull()
+        assert not (scene.mirror.path / path).exists()
+        (scene.upstream / path).write_bytes(good)
+        assert scene.pull().action == "mirrored"
+        assert (scene.mirror.path / path).read_bytes() == good
+
+
 def test_an_endpoint_that_pinned_an_earlier_root_finds_the_way(scene: Scene) -> None:
     client = scene.client()
     repository = scene.publisher.repository
@@ -447,6 +471,37 @@ def test_rebuilders_words_come_along(scene: Scene, needed: int) -> None:
     (scene.mirror.path / path).write_bytes(b"{}")
     scene.pull(config)
     assert served(scene.mirror)[path] == scene.publisher.files[path]
+
+
+def test_a_word_that_does_not_count_is_not_passed_on(scene: Scene) -> None:
+    """One rebuilder is enough; what a second one is said to have written is not its own."""
+    lines = [f"# coldchain: rebuilder {name} {key.raw.hex()}" for name, key in zip(NAMES, KEYS, strict=True)]
+    policy = (scene.log.policy + "\n".join([*lines, "# coldchain: rebuilders 1", ""])).encode()
+    scene.mirror.make()
+    with scene.mirror.own.locked():
+        config = replace(scene.config, policy=public_log.keep_policy(scene.mirror.own, policy))
+    attest(scene.publisher, 0, 1)
+    first, second = (path for path in sorted(scene.publisher.files) if path.startswith("attestations/"))
+    scene.publisher.files[second] = scene.publisher.files[first]
+    scene.publisher.write(scene.upstream)
+    scene.pull(config)
+    assert first in served(scene.mirror)
+    assert second not in served(scene.mirror)
+
+
+@pytest.mark.parametrize("cosigned", [0, 1])
+def test_a_release_that_the_witnesses_have_not_seen_is_not_mirrored(
+    scene: Scene, cosigned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.pull()
+    before = served(scene.mirror)
+    proof = scene.log.proof
+    monkeypatch.setattr(scene.log, "proof", lambda index, at: proof(index, cosigned, at))
+    scene.publish(2, SECOND)
+    with pytest.raises(EvidenceError, match="quorum"):
+        scene.pull()
+    assert served(scene.mirror).items() >= before.items()
+    assert scene.fresh_release() == 1
 
 
 # -- what is no longer named -----------------------------------------------------------------------------------------
