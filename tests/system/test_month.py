@@ -39,7 +39,7 @@ from coldchain.tuf.refresh import refresh
 from coldchain.verify import BUCKETS, EVIDENCE, decide, region_release, rollout_state, says_who_it_is
 from coldchain_server.catalogue.interface import Catalogue
 from coldchain_server.home import Home
-from coldchain_server.release.rollout import advance_due, begin, change_rollout, course
+from coldchain_server.release.rollout import Course, advance_due, begin, change_rollout, course
 from coldchain_server.release.withdraw import choose
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import ROLLOUT, ChannelFacts, load_state, next_region_role, sign
@@ -51,7 +51,7 @@ from tests.server.memory import memory_folder
 from tests.server.web.published import MemoryStorage
 
 DAYS = 30
-QUICK = 3
+QUICK = 2
 MANY = 1000
 REGIONS = ("us", "jp")
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -106,6 +106,7 @@ class Month:
     seen_bad: set[int] = field(default_factory=set)
     states: list[tuple[datetime, dict[str, bytes]]] = field(default_factory=list)
     signed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stands: Course | None = None
     began: dict[int, datetime] = field(default_factory=dict)
     ahead: bool = False
     counts: dict[str, int] = field(default_factory=dict)
@@ -168,7 +169,7 @@ class Month:
                 region,
                 TufClient(dict(pinned)),
                 offsets[number + 2 * (region == "jp")],
-                self.between(6 * HOUR, 14 * HOUR),
+                self.between(10 * HOUR, 20 * HOUR),
             )
             for region in REGIONS
             for number in (0, 1)
@@ -218,24 +219,18 @@ class Month:
     async def _look(self, publisher: int) -> None:
         """What ``serve`` does: renew, then advance; and it looks again when a stage is over, or after hours."""
 
-        async def renewing(now: datetime) -> None:
+        async def signing(now: datetime) -> None:
             state = await load_state(self.storage)
-            await renew(state, self.keyring, self.storage, now=now, every=RENEW_SECONDS)
-
-        async def advancing(now: datetime) -> None:
-            state = await load_state(self.storage)
+            if await renew(state, self.keyring, self.storage, now=now, every=RENEW_SECONDS):
+                state = await load_state(self.storage)
             await advance_due(self.home, state, self.keyring, ["stable"], now=now)
 
-        lives = await self._signing(renewing, publisher, "renew") and await self._signing(
-            advancing, publisher, "advance"
-        )
-        if not lives:
+        if not await self._signing(signing, publisher, "in turn"):
             self.at(self.between(MINUTE, 30 * HOUR), "look", publisher)  # until somebody starts it again
             return
-        due = course(self.home, await load_state(self.storage), "stable").due
-        wait = self.between(3 * HOUR, 9 * HOUR)
-        if due is not None:
-            wait = min(wait, max(MINUTE, due - (self.now + self.clocks[publisher])))
+        wait = self.between(6 * HOUR, 16 * HOUR)
+        if self.stands is not None and self.stands.due is not None:
+            wait = min(wait, max(MINUTE, self.stands.due - (self.now + self.clocks[publisher])))
         self.at(wait, "look", publisher)
 
     async def _hold(self, held: bool) -> None:
@@ -250,7 +245,7 @@ class Month:
     async def _signing(self, work: Any, publisher: int, what: str) -> bool:
         """Runs one publisher's work, which may die on the way; then the state that is out is looked at."""
         assert isinstance(self.storage, DyingStorage)
-        dying = self.random.random() < 0.06 and self.now < NOW + timedelta(days=DAYS - 6)
+        dying = self.random.random() < 0.2 and self.now < NOW + timedelta(days=DAYS - 6)
         self.storage.dies = self.random.randint(0, 5) if dying else None
         timestamp = self.storage.files["metadata/timestamp.json"]
         lived = True
@@ -271,7 +266,7 @@ class Month:
     async def _check_signed(self, what: str) -> None:
         state = await load_state(self.storage)
         stands = course(self.home, state, "stable")
-        new = stands.entries
+        self.stands, new = stands, stands.entries
         if new != self.signed:
             shares = " ".join(f"{region}:{one['share']}{'h' * one['held']}" for region, one in new.items())
             self.say(f"signed {what}: {shares}")
@@ -418,11 +413,9 @@ def test_a_month(template: tuple[Home, Keyring], seed: int) -> None:
 
 
 def test_a_seed_replays_exactly(template: tuple[Home, Keyring]) -> None:
-    first = month(template, 7)
-    again = month(template, 7)
+    first, again = month(template, 7), month(template, 7)
     assert first.trace == again.trace
     assert first.states[-1] == again.states[-1], "the same month signed other bytes"
-    assert month(template, 8).trace != first.trace
 
 
 @pytest.mark.faults
