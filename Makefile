@@ -41,10 +41,11 @@ $(DEPLOY): deploy/requirements.lock $(READY) ## the linter of the Containerfiles
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r deploy/requirements.lock
 	touch $@
 
-pages: $(READY) ## man pages, completion and the page of exit codes, after a command's words changed
+pages: $(READY) ## man pages, completion, exit codes and schemas, after what a command says changed
 	$(VENV)/bin/python -m deploy.make_man
 	$(VENV)/bin/python -m deploy.make_completion
 	$(VENV)/bin/python docs/make_exit_codes.py
+	$(VENV)/bin/python docs/make_schemas.py
 
 deb: $(READY) ## Debian packages for this machine's release, into dist/
 	$(VENV)/bin/python -m deploy.make_deb --output dist

@@ -123,6 +123,22 @@ UPDATE = thing(
     good_until=TIME,
     engines=many(ENGINE_OUTCOME),
 )
+MIRROR = thing(
+    directory=text(),
+    action={"enum": ["mirrored", "updated", "current"]},
+    releases=many(thing(region=text(), channel=text(), release=RELEASE)),
+    new_files=COUNT,
+    new_bytes=COUNT,
+    requests=COUNT,
+    bytes_down=number("bytes of bodies received"),
+    removed_files=COUNT,
+    removed_bytes=COUNT,
+    waiting_files=number("files that nothing names any more and that stay for the grace"),
+    served_files=COUNT,
+    served_bytes=COUNT,
+    packs=many(text()),
+    good_until=TIME,
+)
 STATUS = thing(
     release=maybe(RELEASE, "what runs"),
     previous=maybe(RELEASE, "what ran before, if it is kept"),
@@ -360,6 +376,7 @@ SHAPES: dict[str, list[Schema]] = {
     "diff": [DIFF],
     "explain": [EXPLAIN],
     "pack": [PACK],
+    "mirror": [MIRROR],
     "receipt": [RECEIPT, RECEIPT_SIGNED, RECEIPT_CHECKED, thing(file=text(), public=SHA256)],
     "approve": [APPROVED, thing(file=text(), key=text("for policy.toml"))],
     "compare": [COMPARE],

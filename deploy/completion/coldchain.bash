@@ -3,7 +3,7 @@ _coldchain() {
     local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options='' kind='' words=''
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "init update status verify diff explain pack mirror receipt compare monitor -h --help --version" -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "init update status verify agent diff explain pack mirror receipt approve compare monitor -h --help --version" -- "$current")
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -41,6 +41,13 @@ _coldchain() {
         --policy) kind=value-file ;;
         esac
         ;;
+    agent)
+        options="-h --help --json --metrics"
+        kind="folder"
+        case $before in
+        --metrics) kind=value-file ;;
+        esac
+        ;;
     diff)
         options="-h --help --json --names"
         kind="folder"
@@ -49,7 +56,7 @@ _coldchain() {
         esac
         ;;
     explain)
-        options="-h --help --json"
+        options="-h --help --json --history"
         kind="folder"
         ;;
     pack)
@@ -85,6 +92,16 @@ _coldchain() {
         --check) kind=value-file ;;
         --root) kind=value-file ;;
         --key) kind=value- ;;
+        esac
+        ;;
+    approve)
+        options="-h --help --json --key --name --new-key -o --output"
+        kind="folder"
+        case $before in
+        --key) kind=value-file ;;
+        --name) kind=value- ;;
+        --new-key) kind=value-file ;;
+        -o | --output) kind=value- ;;
         esac
         ;;
     compare)

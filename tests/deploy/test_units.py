@@ -19,8 +19,6 @@ SERVICES = sorted(DEPLOY.glob("*.service"))
 UNITS = [*SERVICES, *sorted(DEPLOY.glob("*.timer"))]
 EXPOSURE = {"coldchain-agent.service": 15, "coldchain-origin.service": 12}
 """Tenths that systemd-analyze security may give at most; 13 for the others."""
-NOT_YET: frozenset[str] = frozenset({"agent"})
-"""Commands of the agent's branch; once the command is there this test asks for it to be taken out of here."""
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +89,7 @@ def test_a_service_starts_a_command_that_there_is(path: Path) -> None:
         context = server_command_line.commands[words[0]].make_context(words[0], ["/", *words[2:]])
         assert context.params["host"] == "127.0.0.1"
         return
-    parser = command_line()
-    if words[0] in NOT_YET:
-        with pytest.raises(SystemExit):
-            parser.parse_args(words)
-        return
-    assert parser.parse_args(words).command
+    assert command_line().parse_args(words).command
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)

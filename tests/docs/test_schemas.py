@@ -112,6 +112,11 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
     run("init", place, "--root", root, "--region", "us", "--url", tree)
     run("status", place, code=41)
     assert run("update", place)["action"] == "installed"
+    beside = str(tmp_path / "mirror")
+    run("mirror", beside, code=2)
+    for action in ("mirrored", "current"):
+        words = ("--root", root, "--region", "us", "--url", tree, "--packs") if action == "mirrored" else ()
+        assert run("mirror", beside, *words)["action"] == action
     policy = endpoint.directory / "policy.toml"
     policy.write_text('[[engine]]\nkind = "yara"\n')
     (engine,) = run("update", place, code=30)["engines"]  # its rule matches everything

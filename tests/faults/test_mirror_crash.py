@@ -244,7 +244,7 @@ def in_place(monkeypatch: pytest.MonkeyPatch) -> None:
             for name, data in files.items():
                 (link / name).write_bytes(data)
         with durable.open_folder(mirror.path) as tree:
-            return publish(tree, {**kept, **named})
+            return publish(tree, {**kept, **named}, 0)
 
     monkeypatch.setattr(generation, "publish", plain)
 
