@@ -32,6 +32,8 @@ class OriginTree:
         regions = folder / "regions.toml"
         regions.write_text(REGIONS, encoding="utf-8")
         self._server("init", str(self.home), "--demo-keys", "--regions", str(regions), "--log-name", "example.org/log")
+        with (self.home / "settings.toml").open("a", encoding="utf-8") as settings:
+            settings.write('[gate]\nengines = []\nwithout = "a measurement of something else"\n')
 
     @property
     def public(self) -> Path:

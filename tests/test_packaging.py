@@ -43,9 +43,15 @@ def test_the_verifier_has_two_mandatory_dependencies() -> None:
 
 def test_locks_agree_and_every_entry_has_a_hash() -> None:
     whole = pins("requirements.lock")
-    for name, version in pins("client/requirements.lock").items():
-        assert whole[name] == version
-    for lock in ("requirements.lock", "client/requirements.lock", "benchmarks/requirements.lock"):
+    for lock in ("client/requirements.lock", "server/requirements.lock", "deploy/build-requirements.lock"):
+        for name, version in pins(lock).items():
+            assert whole[name] == version
+    wanted = {re.split(r"[<>=;]", entry)[0].lower() for entry in project("pyproject.toml")["dependencies"]}
+    assert wanted <= pins("server/requirements.lock").keys()
+    for lock in (
+        "requirements.lock",
+        *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("*/*requirements.lock")),
+    ):
         for entry in re.split(r"\n(?=\S)", (ROOT / lock).read_text()):
             if not entry.startswith("#") and entry.strip():
                 assert "--hash=sha256:" in entry, f"{lock}: {entry[:60]}"

@@ -139,6 +139,12 @@ def test_the_first_release_from_those_that_are_published(endpoint: Endpoint) -> 
         )
     since = asyncio.run(first_release(endpoint.directory, version, "Acme.Body-1"))
     assert (since.release, since.exact) == (1, True)
+    (second,) = [path for path in (endpoint.mirror / "manifests").iterdir() if b'"release":2}' in path.read_bytes()]
+    honest = second.read_bytes()
+    second.write_bytes(honest.replace(b'"release":2}', b'"release":1}'))
+    since = asyncio.run(first_release(endpoint.directory, version, "Acme.Body-1"))
+    assert (since.release, since.exact) == (3, False), "a manifest that is not the named one tells nothing"
+    second.write_bytes(honest)
     described = endpoint.publisher.releases["us"][2]
     full = hashlib.sha256(endpoint.publisher.encode(None, described)).hexdigest()
     (path,) = endpoint.mirror.rglob(f"{full}.full.ccd")

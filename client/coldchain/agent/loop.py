@@ -23,8 +23,6 @@ import asyncio
 import ctypes
 import dataclasses
 import secrets
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -39,13 +37,13 @@ from coldchain.agent.notify import Notify
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
 from coldchain.agent.transport import require_library
-from coldchain.agent.update import Outcome, Settings, update
+from coldchain.agent.update import Outcome, Settings
+from coldchain.agent.update_thread import UpdateThread
 from coldchain.errors import (
     AllowanceError,
     ColdchainError,
     EngineError,
     HeldError,
-    InternalError,
     LockedError,
     OwnPolicyError,
     ResponseError,
@@ -130,7 +128,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._now_asked = self._reload_asked = False
-        self._work: _Work | None = None
+        self._work: UpdateThread | None = None
         self._health = Health(None, None, True)
         self.polls = 0
 
@@ -267,14 +265,14 @@ class Agent:
     async def _poll(self) -> None:
         blocked = self._blocked()
         if blocked > 0:
-            self._due = self._settings.boot() + blocked
+            self._due = self._settings.boot() + schedule.first_wait(blocked, self._settings.draw)
             return
         before, due, earliest = self._state, self._due, self._earliest
         self._begin()
         self.polls += 1
         self._told.poll_seconds = None
         settings = replace(self._settings.update, network=self._network, told=self._told)
-        self._work = _Work(self._directory.path, settings)
+        self._work = UpdateThread(self._directory.path, settings)
         self._notify.status(f"polling; {self._words()}")
         result = await self._result(self._work)
         if result is None:  # told to end in the middle, which is no failure
@@ -288,7 +286,7 @@ class Agent:
             self._ended(ending_of(result), None, result)
         _give_memory_back()
 
-    async def _result(self, work: _Work) -> Outcome | ColdchainError | None:
+    async def _result(self, work: UpdateThread) -> Outcome | ColdchainError | None:
         """What an update ended with; None when the agent is told to end first. A signal to reload is heard meanwhile."""
         while not self._stop.is_set():
             if self._reload_asked:
@@ -452,81 +450,6 @@ class Agent:
             await asyncio.sleep(self._notify.watchdog_seconds / 2)
 
 
-class _Work:
-    """One update in a thread and an event loop of its own.
-
-    Args:
-        path: the endpoint's directory; the thread opens it for itself.
-        settings: of the update.
-    """
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self._path = path
-        self._settings = replace(settings, progress=self._progress(settings))
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Outcome] | None = None
-        self._ours = asyncio.get_running_loop()
-        self.done: asyncio.Future[Outcome | ColdchainError] = self._ours.create_future()
-        """What the update ends with."""
-        self._sign, self._cpu = time.monotonic(), _others_cpu()
-        # a daemon: the end of the process must not wait for it
-        self._thread = threading.Thread(target=self._run, name="update", daemon=True)
-        self._thread.start()
-
-    def _progress(self, settings: Settings) -> Callable[[int, int], None]:
-        def progress(there: int, length: int) -> None:
-            self._sign = time.monotonic()
-            settings.progress(there, length)
-
-        return progress
-
-    def _run(self) -> None:
-        result: Outcome | ColdchainError
-        try:
-            result = asyncio.run(self._update())
-        except ColdchainError as error:
-            result = error
-        except asyncio.CancelledError:
-            result = InternalError("the update was given up")
-        except Exception as error:  # noqa: BLE001  a defect of ours must not end the protection's renewal
-            result = InternalError(f"{type(error).__name__}: {error}", todo="report this defect")
-        try:
-            self._ours.call_soon_threadsafe(self._tell, result)
-        except RuntimeError:
-            return  # the loop has ended meanwhile, and nobody waits
-
-    async def _update(self) -> Outcome:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        return await update(ClientDirectory(self._path), self._settings)
-
-    def _tell(self, result: Outcome | ColdchainError) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
-
-    @property
-    def running(self) -> bool:
-        """Whether the thread still works."""
-        return self._thread.is_alive()
-
-    async def give_up(self, seconds: float) -> None:
-        """Asks the update to end where it is, and waits a moment for that."""
-        if self._loop is not None and self._task is not None and self.running:
-            try:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-            except RuntimeError:
-                return  # it ended by itself
-        await asyncio.wait({self.done}, timeout=seconds)
-        if self.done.done():
-            await asyncio.to_thread(self._thread.join, seconds)
-
-    def lives(self, wedged: float) -> bool:
-        """Whether the update showed a sign of life in the last ``wedged`` seconds: bytes that came, or CPU time."""
-        cpu = _others_cpu()
-        if cpu - self._cpu > 0.001:
-            self._cpu, self._sign = cpu, time.monotonic()
-        return time.monotonic() - self._sign <= wedged
-
-
 def _check(network: NetworkSettings, urls: Sequence[str]) -> None:
     """Raises UsageError for what every poll would fail with."""
     for url in urls:
@@ -534,11 +457,6 @@ def _check(network: NetworkSettings, urls: Sequence[str]) -> None:
             require_library()
             network.proxy_for(url)
     network.context()
-
-
-def _others_cpu() -> float:
-    """CPU seconds of this process's other threads."""
-    return time.process_time() - time.thread_time()
 
 
 def ending_of(error: ColdchainError) -> Ending:

@@ -179,10 +179,10 @@ def _date(directory: MirrorDirectory) -> int:
 
 
 def _date_later(folder: Folder, dated: int) -> None:
-    """Two seconds later, if it is not: FAT counts no finer."""
+    """Now, or two seconds later than the one before: FAT counts no finer."""
     found = folder.look(TIMESTAMP)
-    if found is not None and int(found.st_mtime) < dated + 2:
-        folder.date(TIMESTAMP, dated + 2)
+    if found is not None:
+        folder.date(TIMESTAMP, max(int(found.st_mtime), dated + 2))
 
 
 def _order(name: str) -> tuple[int, str]:

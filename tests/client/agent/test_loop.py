@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from coldchain.agent.log_lines import LogLines
-from coldchain.agent.loop import Agent, AgentSettings, _Work, ending_of
+from coldchain.agent.loop import Agent, AgentSettings, ending_of
 from coldchain.agent.notify import Notify
 from coldchain.agent.update import Settings
+from coldchain.agent.update_thread import UpdateThread
 from coldchain.engines.settings import EngineSettings, OneEngine
 from coldchain.errors import (
     AllowanceError,
@@ -315,7 +316,7 @@ async def test_whatever_an_update_ends_with_the_agent_goes_on(
         raise error
 
     with monkeypatch.context() as changed:
-        changed.setattr("coldchain.agent.loop.update", broken)
+        changed.setattr("coldchain.agent.update_thread.update", broken)
         async with running(directory, str(tmp_path), draw=0.0) as one:
             failed = await one.polled(1)
             assert failed["level"] == "error"
@@ -496,7 +497,7 @@ async def test_an_update_that_does_not_give_way_is_left_behind(
         end.wait()
         raise StorageError("at last")
 
-    monkeypatch.setattr("coldchain.agent.loop.update", deaf)
+    monkeypatch.setattr("coldchain.agent.update_thread.update", deaf)
     monkeypatch.setattr("coldchain.agent.loop.STOP_SECONDS", 0.1)
     agent = Agent(directory, AgentSettings(LogLines(None), Notify({}), draw=lambda: 0.0))
     task = asyncio.create_task(agent.run())
@@ -537,8 +538,8 @@ async def test_pings_stop_when_an_update_is_wedged(
         raise StorageError("at last")
 
     with monkeypatch.context() as changed:
-        changed.setattr("coldchain.agent.loop.update", wedged)
-        changed.setattr(_Work, "lives", lambda self, _seconds: not wedge_seen.is_set())
+        changed.setattr("coldchain.agent.update_thread.update", wedged)
+        changed.setattr(UpdateThread, "lives", lambda self, _seconds: not wedge_seen.is_set())
         async with running(directory, "/nowhere", draw=0.0, notify=manager) as one:
             await one.until(lambda: manager.pings > 2)
             wedge_seen.set()
@@ -557,8 +558,8 @@ async def test_pings_stop_when_an_update_is_wedged(
 async def test_signs_of_life(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CPU time and bytes that come are such signs; a thread that waits for nothing is none."""
     clock, cpu = [0.0], [0.0]
-    monkeypatch.setattr("coldchain.agent.loop._others_cpu", lambda: cpu[0])
-    monkeypatch.setattr("coldchain.agent.loop.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("coldchain.agent.update_thread._others_cpu", lambda: cpu[0])
+    monkeypatch.setattr("coldchain.agent.update_thread.time.monotonic", lambda: clock[0])
     release, begun = threading.Event(), threading.Event()
     told: list[Settings] = []
 
@@ -568,8 +569,8 @@ async def test_signs_of_life(world: World, tmp_path: Path, monkeypatch: pytest.M
         await asyncio.to_thread(release.wait)
         raise StorageError("done")
 
-    monkeypatch.setattr("coldchain.agent.loop.update", waits)
-    work = _Work(tmp_path, Settings())
+    monkeypatch.setattr("coldchain.agent.update_thread.update", waits)
+    work = UpdateThread(tmp_path, Settings())
     try:
         await asyncio.to_thread(begun.wait)
         assert work.lives(100)

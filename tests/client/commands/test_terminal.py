@@ -162,6 +162,17 @@ def test_markup_and_emoji_of_others_are_text() -> None:
     assert re.sub(r"\s+", "", COLOUR.sub("", drawn)).count(re.sub(r"\s+", "", text)) >= 6
     assert "link=" in drawn
     assert "\x1b]8" not in drawn
+    wild = f"a{ESCAPE}\x1b[2J\rb"
+    every = view(
+        Lines((wild,)),
+        Facts((Fact(wild, wild),)),
+        Checks((Check(wild, wild, ok=True), Check(wild, wild, ok=False)), (f"{wild}: {wild}",)),
+        Grid((Column("a"),), ((wild,),), (wild,)),
+        Verdict(wild),
+    )
+    drawn = (terminal.draw(every, sys.stdout) or "") + (terminal.draw_error(f"word: {wild}", sys.stdout) or "")
+    assert not set("\x1b\x07\r") & set(COLOUR.sub("", drawn))
+    assert "owned" in drawn
 
 
 def test_plain_blocks() -> None:
