@@ -80,7 +80,16 @@ def main(count: int, gate: bool) -> None:
             (feed / "a.hsb").write_bytes(records(count + 1000 * (number - 1)))
             for step in (("build",), ("approve", str(number)), ("publish", str(number))):
                 typed(home, "release", *step)
-        words = ["init", endpoint, "--root", home / "root.json", "--region", "row", "--url", "http://127.0.0.1:1"]
+        words: list[str | Path] = [
+            "init",
+            endpoint,
+            "--root",
+            home / "root.json",
+            "--region",
+            "row",
+            "--url",
+            "http://127.0.0.1:1",
+        ]
         subprocess.run([BIN / "coldchain", *words], check=True, capture_output=True)
         asyncio.run(polled(Home(home), endpoint))
         (home / "rollout.toml").write_text(SCHEDULE)

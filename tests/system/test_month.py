@@ -96,6 +96,7 @@ class Month:
     keyring: Keyring
     seed: int
     random: random.Random = field(init=False)
+    storage: DyingStorage = field(init=False)
     now: datetime = NOW
     trace: list[str] = field(default_factory=list)
     queue: list[tuple[datetime, int, str, Any]] = field(default_factory=list)
@@ -113,8 +114,9 @@ class Month:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.storage = self.home.storage
-        assert isinstance(self.storage, DyingStorage)
+        storage: object = self.home.storage
+        assert isinstance(storage, DyingStorage)
+        self.storage = storage
 
     def say(self, text: str) -> None:
         self.trace.append(f"{self.now:%d %H:%M:%S} {text}")
@@ -244,7 +246,6 @@ class Month:
 
     async def _signing(self, work: Any, publisher: int, what: str) -> bool:
         """Runs one publisher's work, which may die on the way; then the state that is out is looked at."""
-        assert isinstance(self.storage, DyingStorage)
         dying = self.random.random() < 0.2 and self.now < NOW + timedelta(days=DAYS - 6)
         self.storage.dies = self.random.randint(0, 5) if dying else None
         timestamp = self.storage.files["metadata/timestamp.json"]

@@ -96,8 +96,8 @@ def test_a_withdrawal_in_one_breath_and_step_by_step(published_home: Home) -> No
         "restores": 1,
     }
     assert origins.read(home, "us").sections["acme-daily.hsb"] == origins.FIRST["daily.hsb"]
-    text, shown = good(home, "rollout", "show")[0], once(home, "rollout", "show")
-    assert "and endpoints on withdrawn 2 at once" in text
+    words_shown, shown = good(home, "rollout", "show")
+    assert "and endpoints on withdrawn 2 at once" in words_shown
     assert shown["regions"]["jp"]["withdrawn"] == [2]
     result = run("release", "build", home=home)
     assert (result.exit_code, "which was withdrawn" in result.stderr) == (62, True)
