@@ -99,7 +99,7 @@ async def test_the_first_versions_go_through_the_whole_path(series: Series, tmp_
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(6 * 3600)
 @pytest.mark.parametrize("series", ALL, ids=lambda series: series.name)
 async def test_a_whole_history_goes_through_the_whole_path(
     series: Series, tmp_path: Path, capsys: pytest.CaptureFixture[str]
