@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from coldchain.engines.clamscan import expected
 from coldchain.errors import LintError
-from coldchain_server.assembly.expected import expected_signatures
 from coldchain_server.feeds.archives import SourceFile
 from coldchain_server.feeds.formats.clamav import TYPES
 from coldchain_server.feeds.lint import LintReport, lint_snapshot
@@ -60,14 +60,17 @@ def test_every_type_becomes_a_section(feed: Feed) -> None:
 
 
 @needs_clamscan
-def test_the_engine_counts_what_is_expected(feed: Feed) -> None:
+def test_the_engine_counts_what_is_expected(feed: Feed, tmp_path: Path) -> None:
     files = {path: data for path, data in everything().items() if path not in ("r.yar", "a.cfg", "a.ftm")}
     for leave in ((), ("a.ign", "a.ign2")):
         report = feed.lint({path: data for path, data in files.items() if path not in leave})
         sections = [one.described() for one in report.sections]
         loaded = load(feed.sections(report))
-        assert loaded.known == expected_signatures(sections, feed.content.get), loaded.said
-        assert expected_signatures(sections, feed.content.get, unwanted=False) < loaded.known
+        folder = tmp_path / f"without {len(leave)}"
+        folder.mkdir()
+        for name, data in feed.sections(report).items():
+            (folder / name).write_bytes(data)
+        assert loaded.known == expected(folder, sections), loaded.said
 
 
 @pytest.mark.parametrize("extension", sorted(BAD))

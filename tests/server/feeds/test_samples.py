@@ -9,8 +9,8 @@ import pytest
 import yara_x
 
 from coldchain.bundle.description import Section
+from coldchain.engines.clamscan import expected
 from coldchain_server.assembly.assemble import assemble
-from coldchain_server.assembly.expected import expected_signatures
 from coldchain_server.assembly.regions import DEFAULT, load_regions
 from coldchain_server.feeds.archives import SourceFile
 from coldchain_server.feeds.formats.clamav import LEFT_BEHIND, TYPES
@@ -69,7 +69,7 @@ def engine(tmp_path: Path, sections: Iterable[Section], content: ContentStore) -
     put(tmp_path / "databases", clamav, content)
     target = tmp_path / "scanned"
     target.write_bytes(b"harmless\n")
-    return load_directory(tmp_path / "databases", target), expected_signatures(clamav, content.get)
+    return load_directory(tmp_path / "databases", target), expected(tmp_path / "databases", clamav)
 
 
 @needs_clamscan
