@@ -238,6 +238,14 @@ class Fields:
             raise MalformedError(f"{self._what}: {name!r} is not a list of at most {most}")
         return value
 
+    def integers(self, name: str, most: int, *, least: int = 0) -> tuple[int, ...]:
+        """A list of at most ``most`` different integers from ``least`` on, in growing order."""
+        value = self.items(name, most)
+        found = tuple(one for one in value if type(one) is int and least <= one <= MAX_INTEGER)
+        if len(found) != len(value) or list(found) != sorted(set(found)):
+            raise MalformedError(f"{self._what}: {name!r} is not a list of growing integers from {least}")
+        return found
+
     def object(self, name: str, most: int = 4096) -> Object:
         """An object of at most ``most`` members."""
         value = self._get(name)

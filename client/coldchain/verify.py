@@ -13,6 +13,9 @@ and so is the rollout role, which lists no targets::
 
     "coldchain":{"format":"coldchain-rollout-1","regions":{"us":{"stable":{"release":42,"share":25,"held":false}}}}
 
+After a withdrawal an entry names the releases that nobody should run any longer, as in ``"withdrawn":[40,41]``: an endpoint that runs
+one of them does not wait for its share. That member may hasten, and like the whole role it introduces nothing.
+
 The region's name stands inside what is signed, since the same people may sign for several regions: one region's role
 shown in the place of another's is refused by name, not by key.
 """
@@ -46,6 +49,7 @@ REGION_FORMAT = "coldchain-region-1"
 ROLLOUT_FORMAT = "coldchain-rollout-1"
 ROLLOUT_ROLE = "rollout"
 BUCKETS: Final = 10_000
+MOST_WITHDRAWN: Final = 64
 EVIDENCE: Final = "evidence.zst"
 MANIFEST: Final = "manifest.json"
 PROOF: Final = "manifest.tlog-proof"
@@ -108,11 +112,12 @@ class RegionRelease:
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """When: ``release`` goes to ``share`` percent of the endpoints (0 to 100) unless ``held``."""
+    """When: ``release`` goes to ``share`` percent of the endpoints (0 to 100), and to those on ``withdrawn`` ones, unless ``held``."""
 
     release: int
     share: int
     held: bool
+    withdrawn: tuple[int, ...] = ()
 
 
 Action = Literal["apply", "current", "held", "wait"]
@@ -287,7 +292,10 @@ def rollout_state(role: Metadata, region: str, channel: str) -> RolloutState | N
     if channel not in channels:
         return None
     fields = Fields(channels[channel], f"{what}, channel {channel!r}")
-    state = RolloutState(fields.integer("release", least=1), fields.integer("share", most=100), fields.boolean("held"))
+    withdrawn = fields.integers("withdrawn", MOST_WITHDRAWN, least=1) if fields.has("withdrawn") else ()
+    state = RolloutState(
+        fields.integer("release", least=1), fields.integer("share", most=100), fields.boolean("held"), withdrawn
+    )
     fields.done()
     return state
 
@@ -322,6 +330,10 @@ def decide(release: RegionRelease, rollout: RolloutState | None, installed: int 
         return Decision("wait", number, f"the rollout is about release {rollout.release}, not about {number}")
     if rollout.held:
         return Decision("held", number, f"the rollout of release {number} is held at {rollout.share} %")
+    if installed in rollout.withdrawn:
+        return Decision(
+            "apply", number, f"release {installed}, which is installed, was withdrawn; {number} replaces it"
+        )
     if bucket < rollout.share * (BUCKETS // 100):
         return Decision("apply", number, f"release {number} goes to {rollout.share} % of endpoints, this one included")
     return Decision("wait", number, f"release {number} goes to {rollout.share} % of endpoints, this one comes later")

@@ -16,6 +16,7 @@ from coldchain.errors import MalformedError, UsageError
 from coldchain_server.assembly.regions import DEFAULT as DEFAULT_REGIONS
 from coldchain_server.commands.attestations import release_attest, release_provenance
 from coldchain_server.commands.edge import edge
+from coldchain_server.commands.fast_path import suppress, withdraw
 from coldchain_server.commands.feeds import feed
 from coldchain_server.commands.group import Commands
 from coldchain_server.commands.keys import keys
@@ -28,6 +29,7 @@ from coldchain_server.commands.options import (
     passphrase,
     run,
 )
+from coldchain_server.commands.regions import region
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.rollouts import rollout
 from coldchain_server.commands.witness import witness
@@ -158,5 +160,5 @@ def demo(directory: Path) -> None:
 
 for command in (release_attest, release_provenance):
     release.add_command(command)
-for command in (feed, release, rollout, keys, witness, edge):
+for command in (feed, region, release, rollout, withdraw, suppress, keys, witness, edge):
     main.add_command(command)

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from coldchain.errors import StateError
-from coldchain_server.home import Home, load_settings
+from coldchain_server.home import ROLLOUT, Home, load_settings
+from coldchain_server.release.schedule import DEFAULT as DEFAULT_SCHEDULES
 from coldchain_server.signing.ceremony import hold_ceremony
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
@@ -89,6 +90,7 @@ async def _make(home: Home, founding: Founding, now: datetime) -> None:
     make_directory(home.directory)
     write_file(home.directory / "settings.toml", founding.settings.encode())
     write_file(home.directory / "regions.toml", founding.regions.encode())
+    write_file(home.directory / ROLLOUT, DEFAULT_SCHEDULES.encode())
     names = list(home.regions().regions)
     async with home.catalogue():
         keyring = Keyring(home.keys, founding.passphrase)

@@ -4,6 +4,8 @@
 
     HOME/settings.toml     product, channels and how long things are kept (all with defaults; see :class:`Settings`)
     HOME/regions.toml      the regions and their policies
+    HOME/rollout.toml      the stages in which releases reach endpoints; may be absent
+    HOME/suppressed.toml   signatures left out in every region (`coldchain-server suppress`); may be absent
     HOME/root.json         root version 1, which customers pin
     HOME/keys/             encrypted key files; carry the offline ones away
     HOME/catalogue.sqlite  feeds, snapshots, releases
@@ -28,15 +30,19 @@ from typing import Final
 from coldchain.bundle.description import check_token
 from coldchain.errors import MalformedError, StateError, StorageError, UsageError
 from coldchain_server.assembly.regions import Regions, load_regions
+from coldchain_server.assembly.suppressions import Suppression, load_suppressed, with_suppressed
 from coldchain_server.catalogue.interface import Catalogue
 from coldchain_server.catalogue.sqlite import SqliteCatalogue
 from coldchain_server.gate.settings import DEFAULT as DEFAULT_GATE
 from coldchain_server.gate.settings import GateSettings, gate_settings
+from coldchain_server.release.schedule import Schedule, load_schedules
 from coldchain_server.storage.content import ContentStore
 from coldchain_server.storage.directory import DirectoryStorage
 
 _PRODUCT: Final = "coldchain"
 _CHANNELS: Final = ("stable", "early")
+ROLLOUT: Final = "rollout.toml"
+SUPPRESSED: Final = "suppressed.toml"
 DEFAULT_SETTINGS: Final = (
     """\
 # Settings of this origin; what stands here as a comment is the default.
@@ -143,9 +149,19 @@ class Home:
         """The settings, read anew."""
         return load_settings(self._text("settings.toml"))
 
-    def regions(self) -> Regions:
-        """The regions, read anew."""
-        return load_regions(self._text("regions.toml"))
+    def regions(self, text: str | None = None) -> Regions:
+        """The regions, read anew (or from ``text``), with what is suppressed left out in each."""
+        regions = load_regions(self._text("regions.toml") if text is None else text)
+        return with_suppressed(regions, self.suppressed())
+
+    def suppressed(self) -> tuple[Suppression, ...]:
+        """The signatures left out in every region, read anew."""
+        return load_suppressed(self._text(SUPPRESSED)) if (self.directory / SUPPRESSED).exists() else ()
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Channel -> stages of its rollouts, read anew; a channel without any is absent."""
+        there = (self.directory / ROLLOUT).exists()
+        return load_schedules(self._text(ROLLOUT), self.settings().channels) if there else {}
 
     def check_channel(self, channel: str) -> None:
         """Raises StateError for a channel that settings.toml does not name."""

@@ -1,4 +1,4 @@
-"""``coldchain-server serve``: the origin's web room together with the re-signing of what expires."""
+"""``coldchain-server serve``: the origin's web room, with the re-signing of what expires and the rollouts' stages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import sys
 from pathlib import Path
 
-from coldchain.errors import BusyError
+from coldchain.errors import BusyError, UsageError
 from coldchain_server.home import Home
+from coldchain_server.release.rollout import advance_due, course
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import load_state, now_utc
 from coldchain_server.signing.rotation import expiring, renew
@@ -74,10 +75,46 @@ def serve_origin(
 
 
 async def keep_renewing(home: Home, keyring: Keyring, every: float, look_seconds: float = LOOK_SECONDS) -> None:
-    """Looks again and again whether something must be signed anew; ends only with an error, for a supervisor to retry."""
+    """Looks again and again whether something must be signed anew, or a rollout's stage is over; ends only with an error.
+
+    A supervisor starts it again then.
+    """
     while True:
         await renew_once(home, keyring, every)
-        await asyncio.sleep(look_seconds)
+        await advance_once(home, keyring)
+        await asyncio.sleep(await until_next_stage(home, look_seconds))
+
+
+async def until_next_stage(home: Home, most: float) -> float:
+    """Seconds to the next look: ``most``, or less when a stage is over before that; at least one."""
+    try:
+        state = await load_state(home.storage)
+        ends = [course(home, state, channel).due for channel in home.settings().channels]
+    except UsageError:
+        return most
+    now = now_utc()
+    return min([most, *(max(1.0, (end - now).total_seconds()) for end in ends if end is not None)])
+
+
+async def advance_once(home: Home, keyring: Keyring) -> list[str]:
+    """Takes each rollout one stage on, where it is time; returns the channels.
+
+    A rollout.toml that is not in order stops the rollouts and no other work.
+    """
+    moved: list[str] = []
+    async with home.catalogue() as catalogue:
+        try:
+            async with catalogue.publisher():
+                state, channels = await load_state(home.storage), home.settings().channels
+                moved = await advance_due(home, state, keyring, channels, now=now_utc())
+        except BusyError:
+            return []
+        except UsageError as error:
+            _log.error("rollouts stand still: %s", error.what)
+    for channel in moved:
+        shares = course(home, await load_state(home.storage), channel).shares
+        _log.info("rollout", extra={"channel": channel, "shares": shares})
+    return moved
 
 
 async def renew_once(home: Home, keyring: Keyring, every: float) -> list[str]:

@@ -307,6 +307,9 @@ def test_a_rollout_is_read_whole() -> None:
     assert rollout_state(role, "jp", "stable") is None
 
 
+WITHDRAWN_OUT_OF_ORDER: list[Any] = [[0], [True], ["1"], [2, 1], [1, 1], {}, None, list(range(1, 66))]
+
+
 def test_a_rollout_is_strict() -> None:
     def state(rollout: Document) -> Document:
         return rollout["coldchain"]["regions"]["us"]["stable"]  # type: ignore[no-any-return]
@@ -323,6 +326,7 @@ def test_a_rollout_is_strict() -> None:
         *(lambda rollout, name=name: state(rollout).pop(name) for name in ("release", "share", "held")),
         *(lambda rollout, share=share: state(rollout).update(share=share) for share in (-1, 101, True, "5")),
         lambda rollout: state(rollout).update(held=0),
+        *(lambda rollout, bad=bad: state(rollout).update(withdrawn=bad) for bad in WITHDRAWN_OUT_OF_ORDER),
         lambda rollout: state(rollout).update(release=0),
         lambda rollout: state(rollout).update(release=True),
     ]
@@ -365,6 +369,28 @@ def test_every_combination_of_release_rollout_installed_and_bucket() -> None:
             else:
                 assert decision.action == ("apply" if bucket < 100 * share else "wait")
             assert str(number) in decision.reason
+
+
+def test_what_was_withdrawn_is_left_at_once_unless_held() -> None:
+    """Whatever the bucket and the share; a hold stops even that, and nobody goes back."""
+    for share, held, withdrawn in itertools.product((0, 50, 100), (False, True), ((), (40,), (40, 41), (41, 42, 43))):
+        rollout = RolloutState(42, share, held, withdrawn)
+        for installed, bucket in itertools.product((None, 39, 40, 41, 42), (0, 4999, 5000, 9999)):
+            action = decide(RELEASE_42, rollout, installed, bucket).action
+            reached = bucket < share * 100 or installed in withdrawn
+            wanted = "held" if held else "apply" if reached else "wait"
+            assert action == ("current" if installed == 42 else wanted)
+        with pytest.raises(RollbackError):
+            decide(RELEASE_42, rollout, 43, 0)
+
+
+def test_withdrawn_releases_are_read() -> None:
+    def bend(document: Document) -> None:
+        document["coldchain"]["regions"] = {
+            "us": {"stable": {"release": 42, "share": 5, "held": False, "withdrawn": [40, 41]}}
+        }
+
+    assert rollout_state(bent(bend, "rollout"), "us", "stable") == RolloutState(42, 5, False, (40, 41))
 
 
 def test_without_a_rollout_nobody_applies_anything() -> None:

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from coldchain.errors import ColdchainError, StateError
 from coldchain_server.founding import Founding, found
 from coldchain_server.home import Home
 from coldchain_server.release import publish as publish_room
+from coldchain_server.release import suppress as suppress_room
 from coldchain_server.release.build import build, discard
 from coldchain_server.release.publish import publish
-from coldchain_server.release.rollout import change_rollout
+from coldchain_server.release.rollout import advance, change_rollout
+from coldchain_server.release.withdraw import withdraw
 from coldchain_server.signing import roles, rotation
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.roles import load_state
@@ -33,6 +36,7 @@ from tests.client.tuf.repository import NOW
 from tests.faults import crashpoints
 from tests.server import origins
 from tests.server.memory import memory_folder
+from tests.server.release.test_rollout import scheduled
 
 A_FEW = 16
 
@@ -60,6 +64,9 @@ def templates(memory: Path) -> dict[str, Home]:
         await origins.build_release(home, origins.SECOND)
         home = made["approved"] = origins.copy(home, folder / "approved")
         await origins.approve_release(home, 2)
+        made["two"], made["rolling"] = (origins.copy(home, folder / name) for name in ("two", "rolling"))
+        await origins.publish_release(made["two"], 2)
+        await origins.publish_release(scheduled(made["rolling"]), 2)
         return made
 
     return asyncio.run(make())
@@ -249,6 +256,21 @@ async def hold(home: Home) -> None:
         await change_rollout(home, catalogue, origins.keyring(home), "stable", [], now=NOW, held=True)
 
 
+async def advancing(home: Home) -> None:
+    async with home.catalogue() as catalogue:
+        await advance(home, catalogue, origins.keyring(home), "stable", now=NOW + timedelta(minutes=10))
+
+
+async def withdrawing(home: Home) -> None:
+    async with home.catalogue() as catalogue:
+        await withdraw(home, catalogue, "stable", 2, reason="bad", now=NOW)
+
+
+async def suppressing(home: Home) -> None:
+    async with home.catalogue() as catalogue:
+        await suppress_room.suppress(home, catalogue, "stable", "Win.Trojan.Agent-5-0", reason="bad", now=NOW)
+
+
 def rotating(role: str) -> Step:
     async def work(home: Home) -> None:
         async with home.catalogue() as catalogue, catalogue.publisher():
@@ -267,8 +289,17 @@ STEPS: dict[str, tuple[str, Step]] = {
     "approve": ("built", approve_again),
     "discard": ("built", discard_again),
     "hold": ("feed", hold),
+    "advance": ("rolling", advancing),
+    "withdraw": ("two", withdrawing),
+    "suppress": ("feed", suppressing),
     **{f"rotate {role}": ("feed", rotating(role)) for role in rotation.ROTATABLE},
 }
+
+
+OUT = {"two": 2, "rolling": 2}
+"""Start -> the release that is out; 1 for the others."""
+WAITS = {"build": [2], "approve": [2], "suppress": [2], "withdraw": [3]}
+"""Step -> the release that waits after it."""
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -301,7 +332,7 @@ def steps(name: str, templates: dict[str, Home], folder: Path, most: int) -> Non
         # random keys need a call more or less: the last point may lie beyond the end
         assert ending.killed or point >= len(ending.calls), ending
         if start in templates:
-            assert origins.read_all(home) == 1, point
+            assert origins.read_all(home) == OUT.get(start, 1), point
         with suppress(DONE_BEFORE):
             asyncio.run(step(home))
         asyncio.run(_goes_on(home, name))
@@ -314,13 +345,16 @@ async def _goes_on(home: Home, name: str) -> None:
     unpublished = [
         number for number, state in (await origins.states(home)).items() if state not in ("published", "discarded")
     ]
-    assert unpublished == ([2] if name in ("build", "approve") else [])
+    assert unpublished == WAITS.get(name, [])
+    if name == "advance":
+        assert [origins.read(home, region).share for region in ("us", "jp")] == [100, 0], "one stage on, and no more"
     if unpublished:
-        if name == "build":
-            await origins.log_built(home, 2)
-        await origins.approve_release(home, 2, key="approver-2")
-        await origins.publish_release(home, 2)
-        assert origins.read_all(home) == 2
+        (number,) = unpublished
+        if name != "approve":
+            await origins.log_built(home, number)
+        await origins.approve_release(home, number, key="approver-2")
+        await origins.publish_release(home, number)
+        assert origins.read_all(home) == number
     else:
         number = await origins.release(home, origins.SECOND)
         assert origins.read_all(home) == number

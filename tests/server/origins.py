@@ -120,10 +120,16 @@ async def approve_release(
 
 
 async def publish_release(
-    home: Home, number: int, channel: str = "stable", share: int = 100, now: datetime = NOW
+    home: Home,
+    number: int,
+    channel: str = "stable",
+    share: int | None = None,
+    now: datetime = NOW,
+    emergency: bool = False,
 ) -> Manifest:
     async with home.catalogue() as catalogue:
-        return await publish(home, catalogue, keyring(home), channel, number, now=now, share=share)
+        ring = keyring(home)
+        return await publish(home, catalogue, ring, channel, number, now=now, share=share, emergency=emergency)
 
 
 async def release(home: Home, files: Mapping[str, bytes] | None, channel: str = "stable", now: datetime = NOW) -> int:

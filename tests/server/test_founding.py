@@ -30,7 +30,7 @@ async def test_an_origin_is_made_whole(memory: Path, start: str) -> None:
     home = await found(directory, founding(), now=NOW)
     assert home.exists
     assert {path.name for path in directory.iterdir()} - {"lost+found"} == {
-        *("settings.toml", "regions.toml", "root.json", "keys", "catalogue.sqlite", "public"),
+        *("settings.toml", "regions.toml", "rollout.toml", "root.json", "keys", "catalogue.sqlite", "public"),
     }
     assert list(home.regions().regions) == ["us", "jp"]
     assert await origins.release(home, origins.FIRST) == 1

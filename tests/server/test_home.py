@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,15 +58,23 @@ def test_a_directory_without_a_root_is_no_origin(tmp_path: Path) -> None:
     assert "init" in caught.value.todo
 
 
-@pytest.mark.parametrize("name", ["settings.toml", "regions.toml"])
+@pytest.mark.parametrize("name", ["settings.toml", "regions.toml", "rollout.toml"])
 def test_files_that_cannot_be_read_are_named(new_home: Home, name: str) -> None:
-    read = {"settings.toml": new_home.settings, "regions.toml": new_home.regions}[name]
+    reads: dict[str, Callable[[], object]] = {
+        "settings.toml": new_home.settings,
+        "regions.toml": new_home.regions,
+        "rollout.toml": new_home.schedules,
+    }
+    read = reads[name]
     (new_home.directory / name).write_bytes(b"\xff")
     with pytest.raises(StorageError, match=name):
         read()
     (new_home.directory / name).unlink()
-    with pytest.raises(StorageError, match=name):
-        read()
+    if name == "rollout.toml":
+        assert read() == {}
+    else:
+        with pytest.raises(StorageError, match=name):
+            read()
     (new_home.directory / "root.json").unlink()
     with pytest.raises(StorageError, match=r"root\.json"):
         new_home.pinned_root()

@@ -21,6 +21,12 @@
 are one chain. ``full`` is the published file of the whole bundle, so that whoever reads the log can fetch what the entry speaks of;
 ``source`` is the digest of the assembler's code (:mod:`coldchain_server.assembly.provenance`). Both may be absent.
 
+A release that takes others back says so in one more member, with the reason in public::
+
+    "withdraws":{"reason":"matches a printer driver","releases":[41],"restores":40}
+
+``releases`` were published and should not run any longer; the content is that of release ``restores``.
+
 ``changes`` counts records of set sections against the release before (a changed file: 1 added, 1 removed): under ``global`` for all
 changed sections, under a region where its counts are other ones. ``skipped`` counts bad records that were left out, by the lint's
 code. ``result`` of a gate's check is ``passed``, ``failed`` or ``not-run``; where one was not run, the check ``without-gate`` holds the
@@ -50,6 +56,7 @@ MOST_REGIONS = 64
 MOST_POLICIES = 4096
 MOST_FEEDS = 1024
 MOST_CHECKS = 256
+MOST_WITHDRAWN = 64
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 
@@ -112,6 +119,15 @@ class GateCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """``releases`` (growing) are taken back for ``reason``; the content is again that of the release ``restores``."""
+
+    releases: tuple[int, ...]
+    restores: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A parsed manifest. ``changes`` is region -> section -> (added, removed)."""
 
@@ -127,6 +143,7 @@ class Manifest:
     changes: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
     gate: tuple[GateCheck, ...] = ()
     source: str | None = None
+    withdraws: Withdrawal | None = None
 
     @property
     def without_gate(self) -> str | None:
@@ -192,6 +209,7 @@ class Manifest:
                 "assembler": {"version": self.assembler, **({"source": self.source} if self.source else {})},
                 "changes": changes,
                 "gate": gate,
+                **({"withdraws": _withdrawal(self.withdraws)} if self.withdraws else {}),
             }
         )
 
@@ -203,6 +221,10 @@ class Manifest:
 
 def _facts(facts: BundleFacts) -> canonical.Object:
     return {"bundle": facts.bundle, "bytes": facts.bytes, "records": facts.records}
+
+
+def _withdrawal(one: Withdrawal) -> canonical.Object:
+    return {"releases": list(one.releases), "restores": one.restores, "reason": one.reason}
 
 
 def _policy(entry: Policy) -> canonical.Object:
@@ -247,10 +269,24 @@ def parse_manifest(data: bytes, limits: Limits = LIMITS) -> Manifest:
         changes=_read_changes(fields, limits),
         gate=tuple(_read_check(item) for item in fields.items("gate", MOST_CHECKS)),
         source=assembler.sha256("source") if assembler.has("source") else None,
+        withdraws=_read_withdrawal(fields) if fields.has("withdraws") else None,
     )
     assembler.done()
     fields.done()
     return manifest
+
+
+def _read_withdrawal(fields: Fields) -> Withdrawal:
+    part = Fields(fields.object("withdraws"), "manifest: withdraws")
+    one = Withdrawal(
+        part.integers("releases", MOST_WITHDRAWN, least=1),
+        part.integer("restores", least=1),
+        part.text("reason", MOST_TEXT),
+    )
+    part.done()
+    if not one.restores < min(one.releases, default=0) or max(one.releases) >= fields.integer("release"):
+        raise MalformedError("manifest: it withdraws no release, or restores one that is not before them")
+    return one
 
 
 def _check_time(text: str) -> None:

@@ -148,7 +148,9 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
         if state is None:
             rollout = "has not begun"
         else:
+            gone = ", ".join(map(str, state.withdrawn))
             rollout = f"release {state.release} to {state.share} % of endpoints{', held' if state.held else ''}"
+            rollout += f"; withdrawn: {gone}" if gone else ""
     except ColdchainError as error:
         rollout = error.what
     own, own_problem = CustomerPolicy(), None

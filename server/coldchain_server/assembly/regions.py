@@ -16,14 +16,25 @@
     name = "Acme.Test.Fileinfector-7"
     reason = "matches a printer driver sold only in Japan"
 
-What is *added* somewhere is regional: it is in no other region's bundle and not in the global one, unless added there too. A
-region's name never changes and never goes (clients follow a signed role of that name), so choose it once.
+A region's name never changes and never goes (clients follow a signed role of that name), so choose it once. If it must have another
+one, add the region under its new name, and keep the old name as an alias, for ever::
+
+    [regions.apac]                     # what [regions.jp] held
+    jurisdiction = "Japan"
+
+    [regions.jp]
+    alias = "apac"                     # and nothing else: everything of it is apac's
+
+Both roles are published with each release, from the same sections under the same policy; the bundles differ by the region's name in
+them and the canary with it. Endpoints that follow the old name notice nothing, new ones take the new name.
+
+What is *added* somewhere is regional: it is in no other region's bundle and not in the global one, unless added there too.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast
 
 from coldchain.bundle.description import check_token
@@ -90,7 +101,7 @@ class PolicyEntry:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region; ``wave`` counts from 1."""
+    """One region; ``wave`` counts from 1. ``alias`` is the name it has now, if this one is an old name of it."""
 
     name: str
     jurisdiction: str
@@ -98,6 +109,7 @@ class Region:
     edges: tuple[str, ...] = ()
     residency: str = ""
     policy: tuple[PolicyEntry, ...] = ()
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +146,29 @@ def load_regions(text: str) -> Regions:
         raise UsageError("regions.toml: no [regions.NAME] table", todo="name at least one region")
     regions = {}
     for name, table in tables.items():
-        regions[_name(name, "region")] = _region(name, table)
+        if not (isinstance(table, dict) and "alias" in table):
+            regions[_name(name, "region")] = _region(name, table)
+    for name, table in tables.items():
+        if name not in regions:
+            regions[_name(name, "region")] = _alias(name, table, regions)
+    regions = {name: regions[name] for name in tables}
     for region in regions.values():
         if region.residency not in {"", neutral, *regions}:
             raise UsageError(f"regions.toml: [regions.{region.name}]: residency {region.residency!r} is no region")
     return Regions(neutral, {name: _with_residency(region, neutral) for name, region in regions.items()})
 
 
+def _alias(name: str, table: dict[str, Any], regions: dict[str, Region]) -> Region:
+    what = f"regions.toml: [regions.{name}]"
+    _only(table, {"alias"}, f"{what}, an alias")
+    of = table["alias"]
+    if not isinstance(of, str) or of not in regions or regions[of].alias:
+        raise UsageError(f"{what}: alias is the name of another region that is none itself")
+    return replace(regions[of], name=name, alias=of)
+
+
 def _with_residency(region: Region, neutral: str) -> Region:
-    if region.residency:
-        return region
-    return Region(region.name, region.jurisdiction, region.wave, region.edges, neutral, region.policy)
+    return region if region.residency else replace(region, residency=neutral)
 
 
 def _region(name: str, table: object) -> Region:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from coldchain.bundle.manifest import Manifest
 from coldchain.errors import ColdchainError, StateError, UsageError
-from coldchain_server.catalogue.interface import Release
+from coldchain_server.catalogue.interface import Catalogue, Release
 from coldchain_server.commands.options import (
     channel_option,
     example,
@@ -26,10 +27,12 @@ from coldchain_server.home import Home
 from coldchain_server.release.approve import approve as approve_release
 from coldchain_server.release.build import build as build_release
 from coldchain_server.release.build import discard as discard_release
+from coldchain_server.release.earlier import manifest_of
 from coldchain_server.release.gate_again import GateAgain, gate_again
 from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish as publish_release
-from coldchain_server.signing.roles import now_utc
+from coldchain_server.release.rollout import Course, course
+from coldchain_server.signing.roles import load_state, now_utc
 
 
 @click.group()
@@ -40,6 +43,12 @@ def release() -> None:
 @release.command("build", epilog=example("coldchain-server release build --home origin"))
 @channel_option
 @click.option("--no-pull", is_flag=True, help="Take the feeds' newest snapshots instead of reading their sources.")
+@click.option(
+    "--content-of",
+    metavar="CHANNEL:N",
+    default="",
+    help="Take what another release was made of, as early:7 to promote it, instead of what the feeds hold now.",
+)
 @click.option("--no-log", is_flag=True, help="Only build: look at it first, and put it into the public log later.")
 @click.option(
     "--without-gate",
@@ -49,7 +58,9 @@ def release() -> None:
 )
 @home_option
 @json_option
-def release_build(channel: str, no_pull: bool, no_log: bool, without_gate: str, directory: Path, as_json: bool) -> None:
+def release_build(
+    channel: str, no_pull: bool, content_of: str, no_log: bool, without_gate: str, directory: Path, as_json: bool
+) -> None:
     """Build the next release (every region's bundle, deltas and manifest) and put it into the public log.
 
     Before that it is tried in every installed engine (docs/gate.md), and what fails there is not released.
@@ -67,6 +78,7 @@ def release_build(channel: str, no_pull: bool, no_log: bool, without_gate: str, 
                 channel=channel,
                 now=now_utc(),
                 pull_feeds=not no_pull,
+                content_of=await _content(home, catalogue, content_of) if content_of else None,
                 without_gate=reason,
                 say=say,
             )
@@ -102,6 +114,18 @@ def release_build(channel: str, no_pull: bool, no_log: bool, without_gate: str, 
     lines.append(f"next: coldchain-server release {step} {built.number}")
     found = {"channel": channel, "release": built.number, "manifest": json.loads(manifest.encode())}
     out(found | (_log_json(logged) if logged is not None else {}), as_json, lines)
+
+
+async def _content(home: Home, catalogue: Catalogue, named: str) -> Manifest:
+    """The manifest of a published release, by ``CHANNEL:N``."""
+    channel, colon, number = named.partition(":")
+    if not colon or not number.isdecimal() or len(number) > 15:
+        raise UsageError(f"{named!r} names no release", todo="as in --content-of early:7")
+    home.check_channel(channel)
+    found = await catalogue.release(channel, int(number))
+    if found is None or found.state != "published":
+        raise StateError(f"release {number} of {channel} is not published", todo="coldchain-server release list")
+    return manifest_of(home, found)
 
 
 async def _log(home: Home, channel: str, number: int) -> Logged:
@@ -218,27 +242,39 @@ def release_gate(number: int, channel: str, directory: Path, as_json: bool) -> N
 @number_argument
 @channel_option
 @click.option(
-    "--share", type=click.IntRange(0, 100), default=100, show_default=True, help="Percent of endpoints at first."
+    "--share",
+    type=click.IntRange(0, 100),
+    help="Percent of endpoints at first; by default all, or the first stage of rollout.toml.",
 )
+@click.option("--emergency", is_flag=True, help="Stages of rollout.toml last only as long as an emergency's do.")
 @home_option
 @json_option
-def release_publish(number: int, channel: str, share: int, directory: Path, as_json: bool) -> None:
+def release_publish(
+    number: int, channel: str, share: int | None, emergency: bool, directory: Path, as_json: bool
+) -> None:
     """Publish an approved release in every region."""
     home = Home(directory)
     home.require()
 
-    async def work() -> Any:
+    async def work() -> tuple[Manifest, Course]:
         async with home.catalogue() as catalogue:
-            return await publish_release(home, catalogue, keyring_of(home), channel, number, now=now_utc(), share=share)
+            keyring, now = keyring_of(home), now_utc()
+            manifest = await publish_release(
+                home, catalogue, keyring, channel, number, now=now, share=share, emergency=emergency
+            )
+        return manifest, course(home, await load_state(home.storage), channel)
 
-    manifest = run(work())
+    manifest, stands = run(work())
     regions = sorted(manifest.regions)
-    line = f"release {number} of {channel} is published in {', '.join(regions)} for {share} % of endpoints"
-    out(
-        {"release": number, "channel": channel, "regions": regions, "share": share, "manifest": manifest.digest},
-        as_json,
-        [line],
-    )
+    shares = {region: stands.entries[region]["share"] for region in regions}
+    percent = sorted(set(shares.values()))
+    words = f"for {percent[0]} % of endpoints" if len(percent) == 1 else "by wave"
+    lines = [f"release {number} of {channel} is published in {', '.join(regions)} {words}"]
+    if stands.due is not None:
+        lines.append(f"the next stage comes at {stands.due:%Y-%m-%d %H:%M:%S} UTC: coldchain-server rollout show")
+    share = percent[0] if len(percent) == 1 else None
+    found = {"release": number, "channel": channel, "regions": regions, "share": share, "shares": shares}
+    out(found | {"manifest": manifest.digest}, as_json, lines)
 
 
 @release.command("discard", epilog=example("coldchain-server release discard 42"))

@@ -4,7 +4,8 @@ The approver trusts nothing the assembler says. Before the key is used,
 
 1. the published state is walked from the pinned root with the client's code: it is what the new roles follow;
 2. every region's bundle is assembled again from the feeds' snapshots that the manifest names, checked line by line, under the
-   policies of regions.toml, and must be the manifest's, to the byte; its set sections must be canonical;
+   policies of regions.toml, and must be the manifest's, to the byte; its set sections must be canonical; what it says of a withdrawal
+   must be so;
 3. every bundle file (full and deltas) is applied with the client's code, and must give that bundle;
 4. the log's proof must show the manifest under a checkpoint that the customers' policy accepts;
 5. every role must say this and nothing else: the published role's next version with this one channel replaced.
@@ -46,6 +47,7 @@ from coldchain_server.home import Home
 from coldchain_server.release.bundle_files import check_bundle_file, load_description
 from coldchain_server.release.drafts import Draft, measure
 from coldchain_server.release.publish import check_log, reconcile
+from coldchain_server.release.withdraw import check_withdrawal
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import (
     LIVES,
@@ -112,6 +114,7 @@ async def approve(
         require_gate(manifest)
         check_log(draft, state, now)
         _check_manifest(home, manifest, release, cache)
+        await check_withdrawal(home, catalogue, manifest, release)
         sources = await _sources(catalogue, channel, number)
         roles = {}
         for region in manifest.regions:

@@ -13,12 +13,11 @@ from typing import Final
 
 import coldchain
 from coldchain.bundle.description import BundleDescription
-from coldchain.bundle.manifest import FeedFacts, FileFacts, Manifest
-from coldchain.errors import GateError, LintError, StateError
+from coldchain.bundle.manifest import FeedFacts, FileFacts, Manifest, Withdrawal
+from coldchain.errors import GateError, StateError
 from coldchain.limits import LIMITS
 from coldchain.verify import MANIFEST
 from coldchain_server.assembly.again import assemble_all, bundle_facts, feed_facts, region_facts
-from coldchain_server.assembly.assemble import AssembledBundle, assemble
 from coldchain_server.assembly.provenance import source_digest
 from coldchain_server.assembly.regions import GLOBAL
 from coldchain_server.catalogue.interface import Bundle, Catalogue, Release
@@ -33,6 +32,7 @@ from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog
 from coldchain_server.release.bundle_files import Source, load_description, write_bundle_files
 from coldchain_server.release.drafts import Draft
+from coldchain_server.release.earlier import earlier_feeds, refuse_withdrawn
 from coldchain_server.release.publish import reconcile
 from coldchain_server.signing.log_policy import policy_of
 from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state
@@ -68,6 +68,8 @@ async def build(
     channel: str,
     now: datetime,
     pull_feeds: bool = True,
+    content_of: Manifest | None = None,
+    withdraws: Withdrawal | None = None,
     without_gate: str = "",
     say: Say = lambda _: None,
 ) -> Built:
@@ -79,11 +81,13 @@ async def build(
         channel: which channel.
         now: the time of creation and signing.
         pull_feeds: read the feeds' sources anew; otherwise take their newest snapshots.
+        content_of: take the snapshots that this earlier manifest names, instead of what the feeds hold now.
+        withdraws: what this release takes back; it stands in the manifest.
         without_gate: why the release goes out although a check of the gate is not run; it becomes public.
         say: told what happens, a line at a time.
 
     Raises:
-        StateError: there is no feed, or an unpublished release of this channel waits.
+        StateError: there is no feed, an unpublished release of this channel waits, or the feeds hold what was withdrawn.
         LintError: a feed is refused.
         GateError: the release did not pass the gate, or a check was not run and there is no reason.
         BusyError: another publisher is at work.
@@ -96,7 +100,11 @@ async def build(
         await _nothing_waits(catalogue, channel)
         for region in regions.regions:
             state.keyids(region)  # a region without a role: say so before the work, not after
-        reports, feeds = await _feeds(home, catalogue, now, pull_feeds, say)
+        if content_of is None:
+            reports, feeds = await _feeds(home, catalogue, now, pull_feeds, say)
+            await refuse_withdrawn(home, catalogue, state, channel, feeds, regions)
+        else:
+            reports, feeds = earlier_feeds(home, content_of, say)
         sections = [section for report in reports for section in report.sections]
         number = max(await catalogue.next_number(channel), highest_published(state, channel) + 1)
         draft = Draft(home.draft(channel, number))
@@ -153,6 +161,7 @@ async def build(
             changes=fit_changes(_counts(changes)),
             gate=gate,
             source=source_digest(),
+            withdraws=withdraws,
         )
         data = manifest.encode()
         if len(data) > LIMITS.log_entry_bytes:
@@ -319,29 +328,3 @@ async def discard(home: Home, catalogue: Catalogue, channel: str, number: int, *
             await catalogue.forget_release(channel, number)
         Draft(home.draft(channel, number)).remove()
     return logged
-
-
-async def preview(home: Home, catalogue: Catalogue, channel: str, region: str) -> AssembledBundle:
-    """The bundle a region would get now, from the feeds' newest snapshots; nothing is signed or remembered.
-
-    Raises:
-        StateError: no such region.
-        LintError: a feed is refused, or nothing is left for the region.
-    """
-    regions = home.regions()
-    if region not in regions.regions and region != GLOBAL:
-        raise StateError(f"there is no region {region!r}", todo="regions are " + ", ".join(regions.regions))
-    sections = [section for feed in await catalogue.feeds() for section in checked_again(home, feed)[1].sections]
-    if not sections:
-        raise LintError("there is nothing to assemble", todo="coldchain-server feed add NAME PATH --kind KIND")
-    number = await catalogue.next_number(channel)
-    return assemble(
-        sections,
-        regions,
-        region,
-        product=home.settings().product,
-        channel=channel,
-        release=number,
-        content=home.content.get,
-        store=home.content.put,
-    )

@@ -11,11 +11,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from tuf.api.metadata import Metadata, Targets
 
-from coldchain import canonical
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ApprovalError, EvidenceError, StateError, StorageError, VerificationError
 from coldchain.tlog.offline import verify_proof
@@ -25,14 +23,23 @@ from coldchain_server.feeds.snapshots import parse_snapshot
 from coldchain_server.gate.gate import require_gate
 from coldchain_server.home import Home
 from coldchain_server.release.drafts import Draft, measure
+from coldchain_server.release.rollout import begin
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.log_policy import policy_of
-from coldchain_server.signing.roles import ROLLOUT, RoleState, decode, load_state, rollout_role, sign
+from coldchain_server.signing.roles import ROLLOUT, RoleState, decode, load_state, sign
 from coldchain_server.signing.rotation import publish_roles, role_signers
 
 
 async def publish(
-    home: Home, catalogue: Catalogue, keyring: Keyring, channel: str, number: int, *, now: datetime, share: int = 100
+    home: Home,
+    catalogue: Catalogue,
+    keyring: Keyring,
+    channel: str,
+    number: int,
+    *,
+    now: datetime,
+    share: int | None = None,
+    emergency: bool = False,
 ) -> Manifest:
     """Publishes an approved release in every region.
 
@@ -43,9 +50,11 @@ async def publish(
         channel: of the release.
         number: of the release.
         now: the time of signing.
-        share: of endpoints in each region that may apply it at once, 0 to 100 percent.
+        share: of endpoints in each region that may apply it at once, 0 to 100 percent; None: by the schedule, all without one.
+        emergency: the schedule's stages are shortened; a withdrawal's always are.
 
     Raises:
+        UsageError: a share although there is a schedule, or ``rollout.toml`` is not in order.
         ApprovalError: too few approvals.
         GateError: the manifest does not say that the release was tried.
         StateError: not an approved release, or its roles were overtaken by others.
@@ -65,21 +74,12 @@ async def publish(
         for region, role in roles.items():
             await _put_targets(home, draft, region, channel, role)
         await put_snapshots(home, manifest)  # they went out when it was logged; what the disk damaged since is mended
-        facts = state.rollout()
-        for region in manifest.regions:
-            entry: canonical.Object = {"release": number, "share": share, "held": False}
-            facts = {**facts, region: {**_channels(facts, region), channel: entry}}
-        rollout = rollout_role(state.delegated[ROLLOUT].signed.version + 1, facts, now)
+        rollout = state.next_rollout(now, *begin(home, state, manifest, now, share=share, emergency=emergency))
         sign(rollout, role_signers(state, keyring, ROLLOUT))
         await publish_roles(state, keyring, home.storage, {**roles, ROLLOUT: rollout}, now)
         await _finish(home, catalogue, release, now)
         await prune(home, catalogue, state, channel, home.settings().keep_generations)
     return manifest
-
-
-def _channels(facts: Mapping[str, Any], region: str) -> canonical.Object:
-    found: canonical.Object = dict(facts.get(region, {}))
-    return found
 
 
 async def _approved(catalogue: Catalogue, channel: str, number: int) -> Release:

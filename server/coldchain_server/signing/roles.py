@@ -14,6 +14,11 @@ Files are canonical JSON. A region role's facts stand in an extra member of its 
     "coldchain":{"channels":{"stable":{"bundle":"…","bytes":1,"manifest":"…","records":1,"release":42}},
                  "format":"coldchain-region-1","product":"coldchain","region":"us"}
 
+The rollout role also carries where each channel's schedule stands, in a member of its own which clients pass over: what an origin must
+know to go on after a crash is signed and published with the shares it led to, in one step, and kept nowhere else::
+
+    "coldchain-schedules":{"stable":{"emergency":false,"release":42,"since":"2026-11-24T02:00:00Z"}}
+
 Source: The Update Framework specification 1.0.34; Coldchain's formats.
 """
 
@@ -39,6 +44,7 @@ from coldchain_server.storage.interface import Storage
 REGION_FORMAT: Final = "coldchain-region-1"
 ROLLOUT_FORMAT: Final = "coldchain-rollout-1"
 ROLLOUT: Final = "rollout"
+SCHEDULES: Final = "coldchain-schedules"
 LIVES: Final = {
     "root": timedelta(days=365),
     "targets": timedelta(days=365),
@@ -123,10 +129,20 @@ def next_region_role(current: Metadata[Targets], channel: str, facts: ChannelFac
     return Metadata(Targets(old.version + 1, None, now + LIVES["region"], targets, None, {"coldchain": extra}))
 
 
-def rollout_role(version: int, regions: canonical.Object, now: datetime) -> Metadata[Targets]:
-    """A version of the rollout role, unsigned; ``regions`` as region -> channel -> {release, share, held}."""
+def rollout_role(
+    version: int, regions: canonical.Object, now: datetime, schedules: canonical.Object | None = None
+) -> Metadata[Targets]:
+    """A version of the rollout role, unsigned.
+
+    Args:
+        version: its version.
+        regions: region -> channel -> {release, share, held}, and ``withdrawn`` where some are.
+        now: when its life begins.
+        schedules: channel -> {release, since, emergency}.
+    """
     facts: canonical.Object = {"format": ROLLOUT_FORMAT, "regions": regions}
-    return Metadata(Targets(version, None, now + LIVES[ROLLOUT], {}, None, {"coldchain": facts}))
+    extra: dict[str, Any] = {"coldchain": facts} | ({SCHEDULES: schedules} if schedules else {})
+    return Metadata(Targets(version, None, now + LIVES[ROLLOUT], {}, None, extra))
 
 
 @dataclass(slots=True)
@@ -157,6 +173,21 @@ class RoleState:
         """The rollout's facts: region -> channel -> {release, share, held}."""
         facts: canonical.Object = self.delegated[ROLLOUT].signed.unrecognized_fields["coldchain"]["regions"]
         return facts
+
+    def schedules(self) -> canonical.Object:
+        """Where each channel's schedule stands: channel -> {release, since, emergency}."""
+        return dict(self.delegated[ROLLOUT].signed.unrecognized_fields.get(SCHEDULES, {}))
+
+    def next_rollout(
+        self, now: datetime, regions: canonical.Object | None = None, schedules: canonical.Object | None = None
+    ) -> Metadata[Targets]:
+        """The rollout role's next version, unsigned; what is not given stays as it is."""
+        return rollout_role(
+            self.delegated[ROLLOUT].signed.version + 1,
+            self.rollout() if regions is None else regions,
+            now,
+            self.schedules() if schedules is None else schedules,
+        )
 
     def channel(self, region: str, channel: str) -> Mapping[str, Any] | None:
         """A region role's facts about a channel, or None before its first release."""

@@ -45,7 +45,6 @@ from coldchain_server.signing.roles import (
     next_snapshot,
     next_timestamp,
     put_state,
-    rollout_role,
     sign,
 )
 from coldchain_server.storage.interface import Storage
@@ -253,7 +252,7 @@ async def renew(state: RoleState, keyring: Keyring, storage: Storage, *, now: da
     changed: dict[str, Metadata[Targets]] = {}
     rollout = state.delegated[ROLLOUT]
     if rollout.signed.expires - now < LIVES[ROLLOUT] / 2:
-        changed[ROLLOUT] = rollout_role(rollout.signed.version + 1, state.rollout(), now)
+        changed[ROLLOUT] = state.next_rollout(now)
         sign(changed[ROLLOUT], role_signers(state, keyring, ROLLOUT))
     if changed or state.snapshot.signed.expires - now < LIVES["snapshot"] / 2:
         await publish_roles(state, keyring, storage, changed, now, mend=True)
@@ -365,7 +364,7 @@ async def add_regions(
         changed[name] = empty_region_role(product, name, now)
         sign(changed[name], keyring.signers([key.keyid for key in region_keys], need, f"role {name}"))
     facts: dict[str, Any] = {**state.rollout(), **{name: {} for name in new}}
-    rollout = rollout_role(state.delegated[ROLLOUT].signed.version + 1, facts, now)
+    rollout = state.next_rollout(now, facts)
     sign(rollout, role_signers(state, keyring, ROLLOUT))
     changed[ROLLOUT] = rollout
     await publish_roles(state, keyring, storage, changed, now)

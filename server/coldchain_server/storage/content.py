@@ -84,3 +84,16 @@ class ContentStore:
                 f"content {sha256[:16]} is damaged on disk", todo="restore it from a backup or pull the feed again"
             )
         return data
+
+
+class Overlay(ContentStore):
+    """A content store on top of another one, which is only read: for trying what nobody shall remember."""
+
+    def __init__(self, directory: Path, below: ContentStore) -> None:
+        super().__init__(directory)
+        self._below = below
+
+    def __call__(self, sha256: str) -> Path:
+        """Where the content of that digest is: below if it is there, else here."""
+        below = self._below(sha256)
+        return below if below.is_file() else super().__call__(sha256)

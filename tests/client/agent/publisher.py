@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,7 +104,15 @@ class Publisher:
         full = self.encode(None, new) if self.named_files else b""
         return FileFacts(len(full), digest(full)) if self.named_files else None
 
-    def publish(self, release: int, contents: Contents, *, share: int = 100, held: bool = False) -> None:
+    def publish(
+        self,
+        release: int,
+        contents: Contents,
+        *,
+        share: int = 100,
+        held: bool = False,
+        withdrawn: Sequence[int] = (),
+    ) -> None:
         """A release for every region, with deltas from every earlier one."""
         described = {region: self.describe(region, release, contents) for region in self.regions}
         facts = {
@@ -125,7 +133,7 @@ class Publisher:
             targets |= {f"from-{number}.ccd": self.encode(old, new) for number, old in earlier.items()}
             self.sign(region, new, targets)
             earlier[release] = new
-        self.repository.set_rollout(release, share, held=held)
+        self.repository.set_rollout(release, share, held=held, withdrawn=withdrawn)
         self.repository.publish(*self.regions, "rollout")
 
     def logged(self, manifest: bytes) -> bytes | None:

@@ -18,6 +18,7 @@ from coldchain.bundle.manifest import (
     MOST_POLICIES,
     MOST_REGIONS,
     MOST_TEXT,
+    MOST_WITHDRAWN,
     RESULTS,
     BundleFacts,
     FeedFacts,
@@ -25,6 +26,7 @@ from coldchain.bundle.manifest import (
     Manifest,
     Policy,
     RegionFacts,
+    Withdrawal,
     parse_manifest,
 )
 from coldchain.canonical import MAX_INTEGER
@@ -76,6 +78,7 @@ manifests = st.builds(
     assembler=texts,
     changes=st.dictionaries(tokens, st.dictionaries(names, st.tuples(counts, counts), max_size=2), max_size=2),
     gate=st.lists(st.builds(GateCheck, texts, st.sampled_from(RESULTS), texts), max_size=2).map(tuple),
+    withdraws=st.none(),
 )
 
 
@@ -310,3 +313,36 @@ def test_another_spelling_is_refused() -> None:
 def test_foreign_bytes_raise_only_our_error(data: bytes) -> None:
     with pytest.raises((MalformedError, NewerFormatError)):
         parse_manifest(data)
+
+
+def test_a_withdrawal_is_read_and_written() -> None:
+    for releases, restores in (((41,), 40), ((2, 40, 41), 1), (tuple(range(2, 42)), 1)):
+        manifest = dataclasses.replace(MANIFEST, withdraws=Withdrawal(releases, restores, "why"))
+        assert parse_manifest(manifest.encode()) == manifest
+    assert b"withdraws" not in MANIFEST.encode()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Withdrawal((), 1, "why"),
+        Withdrawal((42,), 1, "why"),
+        Withdrawal((43,), 1, "why"),
+        Withdrawal((5, 5), 1, "why"),
+        Withdrawal((6, 5), 1, "why"),
+        Withdrawal((5,), 5, "why"),
+        Withdrawal((5,), 0, "why"),
+        Withdrawal((0,), 1, "why"),
+        Withdrawal((5,), 1, "w" * (MOST_TEXT + 1)),
+        Withdrawal(tuple(range(5, 5 + MOST_WITHDRAWN + 1)), 1, "why"),
+    ],
+)
+def test_a_withdrawal_that_cannot_be_is_refused(bad: Withdrawal) -> None:
+    later = dataclasses.replace(MANIFEST, release=MANIFEST.release if max(bad.releases, default=0) < 60 else 1000)
+    with pytest.raises(MalformedError):
+        parse_manifest(dataclasses.replace(later, withdraws=bad).encode())
+    document: Any = canonical.read(MANIFEST.encode(), "manifest")
+    with pytest.raises(MalformedError, match="unknown member"):
+        parse_manifest(
+            canonical.encode(document | {"withdraws": {"releases": [41], "restores": 40, "reason": "why", "more": 1}})
+        )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from coldchain.agent.update import Outcome, utc_now
 from coldchain.engines.activation import EngineOutcome
@@ -39,8 +40,8 @@ class Endpoint:
     mirror: Path
     engines: EngineSettings
 
-    def publish(self, release: int, contents: Mapping[str, bytes]) -> None:
-        self.publisher.publish(release, contents)
+    def publish(self, release: int, contents: Mapping[str, bytes], **rollout: Any) -> None:
+        self.publisher.publish(release, contents, **rollout)
         self.publisher.write(self.mirror)
 
     def update(self, **options: object) -> Outcome:

@@ -152,6 +152,28 @@ def test_after_refused_releases_the_next_good_one_is_taken(tmp_path: Path) -> No
         assert runs(clamd, 4, 1)
 
 
+@pytest.mark.parametrize("state", ["refused", "dead"])
+def test_a_withdrawal_is_taken_at_the_next_poll_by_an_endpoint_whose_engine_the_release_broke(
+    state: str, tmp_path: Path
+) -> None:
+    """Nobody's share is reached yet, and the engine runs no set of the installed release."""
+    with daemon() as clamd:
+        endpoint = clamd_endpoint(tmp_path, clamd)
+        endpoint.publish(2, GOOD | TRAPS["a line that is no signature"] if state == "refused" else BETTER)
+        if state == "dead":
+            clamd.stop()
+        done = endpoint.update()
+        assert (done.release, type(done.error)) == (2, EngineError if state == "refused" else EngineDownError)
+        endpoint.publish(3, GOOD, share=0, withdrawn=[2])
+        if state == "dead":
+            done = endpoint.update()
+            assert (done.release, type(done.error)) == (3, EngineDownError)
+            clamd.start(endpoint.view())
+        done = endpoint.update()
+        assert (done.release, done.error, endpoint.linked()) == (3, None, 3)
+        assert runs(clamd, 3, 2)
+
+
 @pytest.mark.parametrize("trap", OF_THE_LOADER)
 def test_no_trap_replaces_the_running_set_even_past_the_load_test(
     trap: str, shared: tuple[Daemon, Endpoint], monkeypatch: pytest.MonkeyPatch

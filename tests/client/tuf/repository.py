@@ -172,12 +172,12 @@ class Repository:
         evidence = digest(f"evidence {release}".encode())
         document["targets"][f"{region}/{channel}/evidence.zst"] = {"length": 50, "hashes": {"sha256": evidence}}
 
-    def set_rollout(self, release: int, share: int, *, held: bool = False) -> None:
+    def set_rollout(self, release: int, share: int, *, held: bool = False, withdrawn: Sequence[int] = ()) -> None:
+        entry: Document = {"release": release, "share": share, "held": held}
+        entry |= {"withdrawn": list(withdrawn)} if withdrawn else {}
         self.documents["rollout"]["coldchain"] = {
             "format": "coldchain-rollout-1",
-            "regions": {
-                region: {"stable": {"release": release, "share": share, "held": held}} for region in self.regions
-            },
+            "regions": {region: {"stable": dict(entry)} for region in self.regions},
         }
 
     # publishing

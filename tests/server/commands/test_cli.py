@@ -54,7 +54,8 @@ def told(result: Result) -> dict[str, Any]:
 
 def test_the_commands_are_those_of_the_documents() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        *("init", "serve", "demo", "witness"),
+        *("init", "serve", "demo", "witness", "withdraw", "suppress"),
+        *(f"region {name}" for name in ("list", "preview")),
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
         *(
             f"release {name}"
@@ -71,7 +72,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
                 "provenance",
             )
         ),
-        *(f"rollout {name}" for name in ("set", "hold", "resume")),
+        *(f"rollout {name}" for name in ("set", "advance", "hold", "resume", "show")),
         *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
     }
 
@@ -119,8 +120,14 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("release", "attest"): ("1", os.devnull),
     ("release", "provenance"): ("1",),
     ("rollout", "set"): ("10",),
+    ("rollout", "advance"): (),
+    ("rollout", "show"): (),
     ("rollout", "hold"): (),
     ("rollout", "resume"): (),
+    ("region", "list"): (),
+    ("region", "preview"): ("us",),
+    ("withdraw",): ("1", "--reason", "why"),
+    ("suppress",): ("A", "--reason", "why"),
     ("keys", "list"): (),
     ("keys", "rotate"): ("timestamp",),
     ("keys", "renew"): ("root",),
