@@ -56,6 +56,7 @@ def everything(root: Path) -> dict[str, str]:
         "sys",
         "dev",
         "tmp",
+        "media",
     )
     for path in root.rglob("*"):
         name = str(path.relative_to(root))
