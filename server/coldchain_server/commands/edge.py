@@ -21,7 +21,7 @@ from coldchain_server.commands.options import example, json_option, listening_op
 EXAMPLE = "coldchain-server edge DIR --region jp --upstream https://origin.example --root root.json"
 
 
-@click.command(epilog=example(f"{EXAMPLE} --port 8080\n  coldchain-server edge DIR --port 8080"))
+@click.command(epilog=example(f"{EXAMPLE} --port 8080"))
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--region", "regions", multiple=True, metavar="NAME", help="A region to serve; repeatable; remembered.")
 @click.option(

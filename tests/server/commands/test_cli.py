@@ -54,7 +54,7 @@ def told(result: Result) -> dict[str, Any]:
 
 def test_the_commands_are_those_of_the_documents() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        *("init", "serve", "demo", "witness", "withdraw", "suppress"),
+        *("init", "serve", "demo", "witness", "edge", "withdraw", "suppress"),
         *(f"region {name}" for name in ("list", "preview")),
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
         *(
@@ -147,7 +147,7 @@ def test_without_an_origin_every_command_says_how_to_make_one(words: tuple[str, 
         assert "next: coldchain-server init DIR" in result.stderr
         assert (told(result)["exit_code"] if json_flag else result.stdout) == (62 if json_flag else "")
     assert not home.directory.exists()
-    assert {*NEED_A_HOME, ("init",), ("serve",), ("demo",), ("witness",)} == set(COMMANDS)
+    assert {*NEED_A_HOME, ("init",), ("serve",), ("demo",), ("witness",), ("edge",)} == set(COMMANDS)
 
 
 REFUSALS: list[tuple[str, int, str]] = [
