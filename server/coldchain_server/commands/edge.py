@@ -36,7 +36,7 @@ EXAMPLE = "coldchain-server edge DIR --region jp --upstream https://origin.examp
 @click.option(
     "--grace", type=click.IntRange(0), metavar="HOURS", help="How long a file stays that nothing names any more (24)."
 )
-@click.option("--product", hidden=True)
+@click.option("--product", hidden=True, help="Another product than coldchain.")
 @listening_options(8080)
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics on this port of the loopback address."
