@@ -57,6 +57,7 @@ def everything(root: Path) -> dict[str, str]:
         "dev",
         "tmp",
         "media",
+        "run",
     )
     for path in root.rglob("*"):
         name = str(path.relative_to(root))

@@ -12,6 +12,7 @@ import pytest
 
 from coldchain_server import demo
 
+pytestmark = pytest.mark.timeout(400)  # it runs whole, beside another process of the suite
 PROGRAM = Path(sys.executable).parent / "coldchain-server"
 REFUSALS = [
     ("It serves the files of us", 12, 1),
