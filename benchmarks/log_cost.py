@@ -251,8 +251,9 @@ def release_of(manifest: bytes) -> RegionRelease:
     """What a region's role would sign of it."""
     found = parse_manifest(manifest)
     region = sorted(found.regions)[0]
-    facts = found.regions[region].facts
-    evidence = Target(f"{region}/{found.channel}/{EVIDENCE}", 1, found.digest)
+    facts, full = found.regions[region].facts, found.regions[region].full
+    if full is None:
+        raise SystemExit("the manifest names no full bundle")
     return RegionRelease(
         found.product,
         region,
@@ -262,8 +263,8 @@ def release_of(manifest: bytes) -> RegionRelease:
         facts.bytes,
         facts.records,
         found.digest,
-        evidence,
-        evidence,
+        Target(f"{region}/{found.channel}/{EVIDENCE}", 1, found.digest),
+        Target(f"{region}/{found.channel}/full.ccd", full.bytes, full.sha256),
         {},
         1,
     )
