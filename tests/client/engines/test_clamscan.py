@@ -77,7 +77,7 @@ def test_records_that_the_set_switches_off_are_not_counted(extension: str, tmp_p
         pytest.skip("records of this type have no names")
     off = f"{named[0][0]}\nAcme.Test.Nowhere\n".encode()
     report = tried(tmp_path, {f"a.{extension}": b"".join(line + b"\n" for line in lines), "b.ign2": off})
-    assert 1 <= report.loaded == report.expected <= len(lines) + 1
+    assert 1 <= report.loaded == report.expected < len(lines) + 1  # the canary is one more
 
 
 @needs_clamscan
