@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from coldchain.errors import MalformedError
@@ -200,6 +201,13 @@ class Fields:
         if not isinstance(value, str) or len(value) > most:
             raise MalformedError(f"{self._what}: {name!r} is not a short string")
         return value
+
+    def time(self, name: str) -> datetime:
+        """A time in UTC, spelled ``2026-11-26T02:00:00Z``."""
+        try:
+            return datetime.strptime(self.text(name, 32), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise MalformedError(f"{self._what}: {name!r} is not a time") from error
 
     def integer(self, name: str, *, least: int = 0, most: int = MAX_INTEGER) -> int:
         """An integer within bounds; true and false are not integers."""

@@ -257,6 +257,21 @@ def test_fields_check_presence_type_and_bounds() -> None:
             Fields(other, "file")
 
 
+def test_a_time_is_a_real_one_in_one_spelling() -> None:
+    assert Fields({"at": "2024-02-29T23:59:59Z"}, "x").time("at").isoformat() == "2024-02-29T23:59:59+00:00"
+    for bad in (
+        "2026-02-29T00:00:00Z",
+        "2026-11-26T02:00:00",
+        "2026-11-26 02:00:00Z",
+        "2026-11-26T02:00:00+00:00",
+        "",
+        7,
+        None,
+    ):
+        with pytest.raises(MalformedError):
+            Fields({"at": bad}, "x").time("at")
+
+
 def test_an_integer_or_null() -> None:
     fields = Fields({"i": 5, "n": None}, "file")
     assert fields.integer_or_null("i") == 5

@@ -190,8 +190,8 @@ def _parse(data: bytes) -> AgentState:
         earliest=_moment(fields, "earliest") if fields.has("earliest") else None,
         next=_moment(fields, "next") if fields.has("next") else None,
         told=told,
-        last_poll=_time(fields, "last_poll") if fields.has("last_poll") else None,
-        last_good=_time(fields, "last_good") if fields.has("last_good") else None,
+        last_poll=fields.time("last_poll") if fields.has("last_poll") else None,
+        last_good=fields.time("last_good") if fields.has("last_good") else None,
         error=error,
         received=fields.integer("received"),
     )
@@ -203,16 +203,9 @@ def _parse(data: bytes) -> AgentState:
 
 def _moment(outer: Fields, name: str) -> Moment:
     part = Fields(outer.object(name), f"{NAME}: {name}")
-    found = Moment(part.integer("boot"), _time(part, "time"), part.integer("wait", most=MOST_WAIT))
+    found = Moment(part.integer("boot"), part.time("time"), part.integer("wait", most=MOST_WAIT))
     part.done()
     return found
-
-
-def _time(fields: Fields, name: str) -> datetime:
-    try:
-        return datetime.strptime(fields.text(name, 32), _TIME).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise MalformedError(f"{NAME}: {name!r} is not a time") from error
 
 
 def read_agent_state(directory: ClientDirectory) -> AgentState:

@@ -13,7 +13,7 @@ is missing or damaged counts as none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from coldchain import canonical
@@ -71,10 +71,7 @@ def _parse(data: bytes) -> Decided:
     fields = Fields(canonical.read_canonical(data, FILE_NAME), FILE_NAME)
     fields.constant("format", FORMAT)
     action, policy = fields.text("action", 16), fields.text("policy", 64)
-    try:
-        since = datetime.strptime(fields.text("since", 32), _TIME).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise MalformedError(f"{FILE_NAME}: 'since' is not a time") from error
+    since = fields.time("since")
     found = Decided(fields.integer("release", least=1), action, fields.text("reason", MOST_REASON), since, policy)
     fields.done()
     if action not in ACTIONS or (policy and not is_sha256(policy)) or found.encode() != data:

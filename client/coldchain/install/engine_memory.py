@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from coldchain.canonical import JSON, Fields, Object
@@ -96,12 +96,7 @@ def parse_memory(value: JSON) -> EngineMemory:
     what = "state.json: engine"
     fields = Fields(value, what)
     proved = fields.text("proved", 64)
-    time = None
-    if fields.has("proved_at"):
-        try:
-            time = datetime.strptime(fields.text("proved_at", 32), _TIME).replace(tzinfo=UTC)
-        except ValueError as error:
-            raise MalformedError(f"{what}: 'proved_at' is not a time") from error
+    time = fields.time("proved_at") if fields.has("proved_at") else None
     refused = []
     for item in fields.items("refused", MOST_REFUSED):
         part = Fields(item, what)

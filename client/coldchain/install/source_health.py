@@ -32,7 +32,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal, cast, get_args
 
 from coldchain import canonical
@@ -237,27 +237,20 @@ def _parse(data: bytes) -> SourceHealth:
         found.late[part.text("url", 1100)] = Late(
             cast(Why, why),
             part.integer("failures", least=1, most=MOST_FAILURES),
-            _time(part, "until"),
+            part.time("until"),
             part.integer("wait", most=86_400),
         )
         part.done()
     if fields.has("timestamp"):
         part = Fields(fields.object("timestamp"), f"{NAME}: timestamp")
-        found.timestamp = (part.sha256("sha256"), _time(part, "since"))
+        found.timestamp = (part.sha256("sha256"), part.time("since"))
         part.done()
     if fields.has("asked"):
-        found.asked = _time(fields, "asked")
+        found.asked = fields.time("asked")
     fields.done()
     if found.encode() != data:
         raise MalformedError(f"{NAME}: not as this program writes it")
     return found
-
-
-def _time(fields: Fields, name: str) -> datetime:
-    try:
-        return datetime.strptime(fields.text(name, 32), _TIME).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise MalformedError(f"{NAME}: {name!r} is not a time") from error
 
 
 def read_source_health(directory: ClientDirectory) -> SourceHealth:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from coldchain import canonical
 from coldchain.canonical import Fields, Object, is_sha256
@@ -97,7 +97,9 @@ def _parse(data: bytes) -> State:
     refused = tuple(text for text in fields.items("refused_deltas", MOST_REFUSED) if isinstance(text, str))
     if not all(map(is_sha256, refused)):
         raise MalformedError("state.json: 'refused_deltas' are not digests")
-    full, success, until = (_time(fields, name) for name in ("last_full", "last_success", "good_until"))
+    full, success, until = (
+        fields.time(name) if fields.has(name) else None for name in ("last_full", "last_success", "good_until")
+    )
     engines: dict[str, EngineMemory] = {}
     if fields.has("engines"):
         engines = {name: parse_memory(one) for name, one in fields.object("engines", MOST_ENGINES).items()}
@@ -106,12 +108,3 @@ def _parse(data: bytes) -> State:
     if state.encode() != data:
         raise MalformedError("state.json: not as this program writes it")
     return state
-
-
-def _time(fields: Fields, name: str) -> datetime | None:
-    if not fields.has(name):
-        return None
-    try:
-        return datetime.strptime(fields.text(name, 32), _TIME).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise MalformedError(f"state.json: {name!r} is not a time") from error

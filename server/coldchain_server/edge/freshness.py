@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from coldchain import canonical
@@ -74,21 +74,12 @@ def _parse(data: bytes) -> Served:
         part = Fields(item, f"{NAME}: releases")
         releases.append((part.text("region", 64), part.text("channel", 64), part.integer("release", least=1)))
         part.done()
-    confirmed, good_until = (_time(fields, name) for name in ("confirmed", "good_until"))
+    confirmed, good_until = (fields.time(name) if fields.has(name) else None for name in ("confirmed", "good_until"))
     found = Served(fields.text("generation", 64), confirmed, good_until, tuple(releases))
     fields.done()
     if found.encode() != data:
         raise MalformedError(f"{NAME}: not as this program writes it")
     return found
-
-
-def _time(fields: Fields, name: str) -> datetime | None:
-    if not fields.has(name):
-        return None
-    try:
-        return datetime.strptime(fields.text(name, 32), _TIME).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise MalformedError(f"{NAME}: {name!r} is not a time") from error
 
 
 class Freshness:
