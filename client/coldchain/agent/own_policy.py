@@ -102,10 +102,10 @@ class OwnPolicy:
             OwnPolicyError: the release is kept back.
         """
         newest = evidence.verified.newest if evidence is not None else None
-        stated = parse_manifest(manifest, self.limits).created
+        stated = parse_manifest(manifest, self.limits)
         offered = Offered(
             release=release.release,
-            created=datetime.strptime(stated, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC),
+            created=stated.created_at,
             vouched=datetime.fromtimestamp(newest, UTC) if newest is not None else None,
         )
         found: dict[str, bytes] = {}
