@@ -28,10 +28,11 @@ from aiohttp.http_parser import HttpResponseParser
 
 from coldchain.agent import schedule
 from coldchain.agent.allowance import Allowance
+from coldchain.agent.answer_fields import poll_seconds
 from coldchain.agent.loop import ending_of
 from coldchain.agent.network import NetworkSettings
 from coldchain.agent.told import Told
-from coldchain.agent.transport import HttpSource, Traffic, _Manner, poll_seconds
+from coldchain.agent.transport import HttpSource, Traffic, _Manner
 from coldchain.errors import ColdchainError
 from coldchain.limits import LIMITS
 

@@ -33,10 +33,11 @@ from coldchain.agent.agent_metrics import agent_metrics
 from coldchain.agent.log_lines import Level, LogLines
 from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.notify import Notify
+from coldchain.agent.outcome import Outcome
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
 from coldchain.agent.transport import require_library
-from coldchain.agent.update import Outcome, Settings
+from coldchain.agent.update import Settings
 from coldchain.agent.update_thread import UpdateThread
 from coldchain.errors import (
     AllowanceError,
