@@ -124,7 +124,7 @@ def _run(
         ending: schedule.Ending = "good"
         try:
             # a Retry-After may be a date
-            with mock.patch("coldchain.agent.transport.datetime", _clock(now)):
+            with mock.patch("coldchain.agent.answer_fields.datetime", _clock(now)):
                 one.source._expect("metadata/timestamp.json", response, (304,))
         except ColdchainError as error:
             ending = ending_of(error)

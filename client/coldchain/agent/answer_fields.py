@@ -41,6 +41,19 @@ def check_range(url: str, path: str, value: str, start: int, length: int) -> Non
         raise ResponseError(f"{url}/{path}: bytes {start}-{length - 1}/{length} asked for, {value[:60]!r} sent")
 
 
+def beginning_of(url: str, path: str, value: str, most: int) -> int:
+    """The whole length of a file of which a part (``Content-Range``) came that is its first ``most`` bytes, or all.
+
+    Raises:
+        ResponseError: it is another part.
+    """
+    match = _RANGE.match(value)
+    start, last, length = map(int, match.groups()) if match else (1, 0, 0)
+    if start or last + 1 != min(most, length):
+        raise ResponseError(f"{url}/{path}: the first {most} bytes asked for, {value[:60]!r} sent")
+    return length
+
+
 def patience(headers: Mapping[str, str]) -> float | None:
     """The seconds that an answer asks for; a date is held against the server's own clock, where it says what that is."""
     now = _date(headers.get("Date", "")) or datetime.now(UTC)

@@ -37,6 +37,7 @@ class AnswerStream:
     Args:
         name: for messages.
         response: the answer, whose header lines have come and are in order.
+        length: of the whole file, as announced; None when it was not. The answer may be the beginning of it.
         explained: puts what the library says into our words; told how many seconds there were.
         traffic: counts.
         allowance: what may still be received.
@@ -48,6 +49,7 @@ class AnswerStream:
         self,
         name: str,
         response: aiohttp.ClientResponse,
+        length: int | None,
         explained: Callable[[Callable[[], float]], AbstractContextManager[None]],
         traffic: Counter,
         allowance: Allowance,
@@ -55,15 +57,16 @@ class AnswerStream:
         most_bytes_per_second: int,
     ) -> None:
         self.name = name
+        self.length = length
         self.allowance = allowance
         self._response, self._explained, self._traffic, self._limits = response, explained, traffic, limits
         self._rate = most_bytes_per_second
         self._came, self._spent = 0, 0.0
 
     @property
-    def length(self) -> int | None:
-        """The length that the answer announced; None when it did not."""
-        return self._response.content_length
+    def whole(self) -> bool:
+        """Whether the answer is the whole file."""
+        return self._response.content_length in (None, self.length)
 
     async def read(self, most: int, *, metadata: bool = False) -> bytes:
         """What has come, at least a byte and at most so many; nothing at the end.

@@ -76,6 +76,10 @@ class OwnPolicy:
         if not decision.applies:
             raise OwnPolicyError(decision.reason, todo=NEXT[decision.action])
 
+    def may_apply(self, release: int) -> bool:
+        """Whether a release of this number could be applied, as far as its number tells."""
+        return decide_number(self.policy, release).applies
+
     def check_number(self, release: int) -> None:
         """What can be said before anything is fetched.
 

@@ -9,6 +9,8 @@
 The workflow is the full one but for one thing: whether there is a newer root is not asked, it is in the pack or it is not. Asking
 is the daily full check's business (:mod:`coldchain.tuf.poll`), which this one does not put off.
 
+An endpoint that waits for its turn in a rollout asks for the beginning of the pack only; when its turn has come, the delta is one more.
+
 Whatever goes wrong on the way, the full workflow is next, from file to file, and judges as if there had been no pack. A server that has
 none is no worse for it, and is not asked for one again for a day, unless it could not have one: for a release that no delta leads from.
 """
@@ -97,7 +99,7 @@ class QuickUpdate:
             return Quick()
         path = pack_path(self.config.region, self.config.channel, snapshot, self.installed)
         try:
-            pack = await open_streamed_pack(source, path, self.limits)
+            pack = await open_streamed_pack(source, path, self.limits, beginning_only=self._waits(state))
             if pack is None:
                 return Quick(missing=True)
         except ThrottledError:
@@ -114,6 +116,10 @@ class QuickUpdate:
         except BaseException:
             pack.close()
             raise
+
+    def _waits(self, state: State) -> bool:
+        """Whether this endpoint has drawn its bucket for a later release already: most steps of a rollout leave it waiting."""
+        return state.bucket is not None and state.bucket[0] > self.installed
 
     def _newer_snapshot(self, files: Mapping[str, bytes], timestamp: bytes) -> int | None:
         """The version that a good new timestamp names; None when it is no later one, or the timestamp is not good."""

@@ -12,6 +12,8 @@ Nothing is believed for standing in a pack: who asks verifies a part as if it ca
 
 from __future__ import annotations
 
+from typing import Final
+
 from coldchain.agent.answer_stream import AnswerStream
 from coldchain.agent.transport import BLOCK, Answer, HttpSource, Progress
 from coldchain.bundle.pack import HEAD_BYTES, Pack, frame_length, parse_head
@@ -19,16 +21,28 @@ from coldchain.errors import DigestError, MalformedError, ResponseError, Transpo
 from coldchain.install.part import Part
 from coldchain.limits import LIMITS, Limits
 
+BEGINNING: Final = 32 * 1024
+"""Bytes of a pack that hold its head, but for the longest ones."""
 
-async def open_streamed_pack(source: HttpSource, path: str, limits: Limits = LIMITS) -> StreamedPack | None:
+
+async def open_streamed_pack(
+    source: HttpSource, path: str, limits: Limits = LIMITS, *, beginning_only: bool = False
+) -> StreamedPack | None:
     """The pack under this path with its head read; None when the server has none. Whoever gets it closes it.
+
+    Args:
+        source: the server.
+        path: of the pack.
+        limits: bounds.
+        beginning_only: ask for the first :data:`BEGINNING` bytes, since the content is hardly wanted: what a server has sent by the
+            time that this is known would have come for nothing.
 
     Raises:
         TransportError: and its kinds, as for every file.
         MalformedError: it is none.
         NewerFormatError: it is of a later version.
     """
-    stream = await source.stream(path)
+    stream = await source.stream(path, BEGINNING if beginning_only else 0)
     if stream is None:
         return None
     try:
@@ -49,7 +63,7 @@ class StreamedPack:
     def __init__(self, url: str, stream: AnswerStream, pack: Pack) -> None:
         self.url = url
         self._stream, self._pack = stream, pack
-        self._closed = False
+        self._closed = not stream.whole
 
     def part(self, path: str) -> bytes | None:
         """A small part, if it is there."""

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from coldchain.agent.allowance import Allowance
-from coldchain.agent.answer_fields import check_encoding, check_range, patience, poll_seconds, seconds_of
+from coldchain.agent.answer_fields import beginning_of, check_encoding, check_range, patience, poll_seconds, seconds_of
 from coldchain.agent.answer_stream import AnswerStream
 from coldchain.agent.network import NetworkSettings
 from coldchain.agent.proxies import Proxy
@@ -332,8 +332,12 @@ class HttpSource:
             tag = response.headers.get("ETag", "")
             return Answer(bytes(data), etag=tag if _ETAG.match(tag) else None, age=age)
 
-    async def stream(self, path: str) -> AnswerStream | None:
+    async def stream(self, path: str, most: int = 0) -> AnswerStream | None:
         """A file, read as it comes; None when there is none. Whoever gets it closes it.
+
+        Args:
+            path: of the file.
+            most: how much of its beginning is asked for; 0 for all. A server may send all of it nevertheless.
 
         Raises:
             TransportError: and its kinds, as the module says.
@@ -342,19 +346,23 @@ class HttpSource:
         manner.allowance.ask(metadata=True)
         with self._explained(path, lambda: limits.metadata_seconds):
             async with asyncio.timeout(limits.metadata_seconds):
-                response = await self._ask(path, {})
+                response = await self._ask(path, {"Range": f"bytes=0-{most - 1}"} if most else {})
         try:
             check_encoding(self.url, path, response)
             if response.status in (403, 404):
                 response.close()
                 return None
-            self._expect(path, response, (200,))
+            self._expect(path, response, (200, 206) if most else (200,))
+            length = response.content_length
+            if response.status == 206:
+                length = beginning_of(self.url, path, response.headers.get("Content-Range", ""), most)
         except BaseException:
             response.close()
             raise
         return AnswerStream(
             f"{self.url}/{path}",
             response,
+            length,
             lambda allowed: self._explained(path, allowed),
             self._traffic,
             manner.allowance,

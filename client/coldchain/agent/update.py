@@ -307,7 +307,9 @@ class _Update:
 
     async def _metadata(self) -> TrustedSet:
         """What is in force now: a poll, and the full workflow when that is due."""
-        whole = self.old if self.old and not self.settings.repair and self.old.glance(self.limits) is None else None
+        old = self.old
+        # a pack is for who may go on from what is installed: it must be whole, and the customer's policy must not hold or pin it
+        ready = old is not None and not self.settings.repair and self.own.may_apply(old.release + 1)
         metadata = CurrentMetadata(
             self.directory,
             self.config,
@@ -316,7 +318,7 @@ class _Update:
             self.state,
             self.now,
             self.limits,
-            whole.release if whole else None,
+            old.release if old is not None and ready and old.glance(self.limits) is None else None,
         )
         try:
             found = await metadata.find()
