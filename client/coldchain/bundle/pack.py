@@ -36,9 +36,9 @@ In a whole pack there is one of each that stands here without dots, but for the 
 
 Worked example, the beginning of ``fixtures/golden/42.from-41.v2.pack`` (line breaks for the reader)::
 
-    636f6c647061636b 02 @@LEN@@ @@DIG@@…   coldpack, version 2, a frame of @@N@@ bytes, its digest
+    636f6c647061636b 02 0000011a c3cc87…   coldpack, version 2, a frame of 282 bytes, its digest
     28b52ffd …                             the frame; unpacked it begins with
-        @@T@@                                     the length of the text
+        8703                                   the length of the text, 391 bytes
         14 "metadata/2.root.json" 06 "root 2"            20 characters of name, 6 bytes
 
 In version 1 (``fixtures/golden/42.from-41.pack``) the frame had no dictionary, every part's bytes stood where they are named, digests
