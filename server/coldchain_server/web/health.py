@@ -58,11 +58,11 @@ class Copy(Protocol):
         """What a person should look at."""
 
 
-UNKNOWN_AGE: Final = 86_400
+UNKNOWN_AGE: Final = 30 * 86_400
 
 
 def age_field(copy: Copy) -> str:
-    """The timestamp's ``Age``; a day where nobody has said yet that it is the newest: with no field it would look like an origin's."""
+    """The timestamp's ``Age``; 30 days where nobody has said yet that it is the newest: no field would mean that it is."""
     age = copy.age()
     return str(UNKNOWN_AGE if age is None else age)
 
