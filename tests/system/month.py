@@ -395,6 +395,11 @@ class Month:
             self.at(self.between(MINUTE, HOUR), "hold", True)
             self.at(self.between(2 * HOUR, 20 * HOUR), "hold", False)
 
+    @property
+    def published(self) -> str:
+        """Every byte that was signed, in a line."""
+        return f"published {digest(repr(sorted(self.storage.files.items())).encode())}"
+
     async def _ends(self) -> None:
         """Days after the last fault: everybody runs the newest release, and nobody a withdrawn one."""
         held = [region for region, one in self.signed.items() if one["held"]]
@@ -515,7 +520,7 @@ def main(words: str) -> int:
                 continue
             totals(found, counts)
             if not last:
-                print(*found.trace, f"published {digest(repr(sorted(found.storage.files.items())).encode())}", sep="\n")
+                print(*found.trace, found.published, sep="\n")
         spent = time.process_time() - begun
     if last:
         print(", ".join(f"{word} {count:,}" for word, count in sorted(counts.items())))
