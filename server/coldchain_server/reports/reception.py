@@ -13,6 +13,7 @@ known is left out and the rest is counted, since an edge cannot do better than t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,7 @@ class Reception:
         self._networks, self._senders = NetworkCap(per_network), SenderCap()
         self._newest: Newest = {}
         self._looked = -_LOOK_SECONDS
+        self._looking = asyncio.Lock()
 
     def edge_of(self, token: str) -> KnownEdge | None:
         """The edge with this token; None for nobody, or where the list is not in order."""
@@ -150,12 +152,19 @@ class Reception:
         return "taken"
 
     async def _known(self, region: str, channel: str, release: int) -> bool:
-        newest = self._newest.get((region, channel), 0)
-        if not newest - MOST_BEHIND < release <= newest and monotonic() - self._looked >= _LOOK_SECONDS:
-            self._looked = monotonic()
-            self._newest = await self._find_newest()
+        """Whether it is published here, or was not long ago; looked up anew for one that is not, but not for each of a flood."""
+
+        def known() -> bool:
             newest = self._newest.get((region, channel), 0)
-        return newest - MOST_BEHIND < release <= newest
+            return newest - MOST_BEHIND < release <= newest
+
+        if known():
+            return True
+        async with self._looking:
+            if monotonic() - self._looked >= _LOOK_SECONDS:
+                self._newest = await self._find_newest()
+                self._looked = monotonic()
+        return known()
 
     def _counted(self, kind: str, verdict: Verdict) -> Verdict:
         self._count("report_requests", 1, {"kind": kind, "verdict": verdict})
