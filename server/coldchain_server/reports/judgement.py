@@ -8,7 +8,8 @@ The rule (``rollout.toml``)::
 Reports have no sender's name in them, so anybody may make them up. What is known is the *sender* of the counts: an edge by its token,
 or ``direct`` for endpoints that came without one. So senders are judged, not reports:
 
-- a sender weighs at most :data:`HEAVIEST` times as much as the one in the middle of them all (and as ``reports`` at least);
+- a sender weighs at most :data:`HEAVIEST` times as much as the one in the middle of them all (or as much as it takes to be heard
+  beside senders that have said hardly anything: ``reports``, or as many as have ``failures`` at the limit);
 - of three senders and more, the tenth (one at least) that speaks worst of the release and the tenth that speaks best are left out,
   each by how far its failures are above or below the limit. The rest decides: so one sender neither halts what the others call good,
   nor hides what the others see;
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import Final
 
 HEAVIEST: Final = 4
@@ -119,7 +121,7 @@ def _weighed(tallies: Sequence[Tally], rule: HaltRule) -> Mapping[str, _Weight]:
         return {}
     # a flood's own size must not be what it is measured by: of two senders the smaller one counts
     middle = sorted(one.reports for one in tallies)[(len(tallies) - 1) // 2]
-    most = max(HEAVIEST * middle, rule.reports)
+    most = max(HEAVIEST * middle, rule.reports, ceil(rule.failures / rule.share))
     found = {}
     for one in tallies:
         scale = Fraction(min(one.reports, most), one.reports)
