@@ -7,7 +7,8 @@
     POST      /v1/reports with the token
     204       forgotten here
     400, 413                             nobody will ever count it: forgotten, and said in the log
-    401, 403, 404, 405, 411, 429, 503    counted nowhere: the mark goes, the next upstream is asked, and the same batch again later
+    401, 403, 404, 405, 411, 429, 503,   counted nowhere: the mark goes, the next upstream is asked, and the same batch again later
+    no connection
     no answer, or any other one          perhaps counted there: it goes to that upstream and no other, again and again
 
 So a batch is at one upstream at most in one number, and that upstream counts a number once. What an edge is cut off with, it keeps.
@@ -33,7 +34,9 @@ EVERY_SECONDS: Final = 60.0
 POST_SECONDS: Final = 30.0
 _COUNTED: Final = (200, 202, 204)
 _NEVER: Final = (400, 413)
-_NOT_COUNTED: Final = (401, 403, 404, 405, 411, 429, 503)
+_NO_CONNECTION: Final = 0
+_NO_ANSWER: Final = -1
+_NOT_COUNTED: Final = (401, 403, 404, 405, 411, 429, 503, _NO_CONNECTION)
 
 _log = logging.getLogger("coldchain.edge")
 
@@ -107,11 +110,15 @@ class Forwarder:
         return False
 
     async def _post(self, source: HttpSource, batch: Outgoing) -> tuple[int, str]:
+        import aiohttp
+
         fields = {"Authorization": f"Bearer {self.token}"}
         try:
             return await source.post(PATH, batch.body, fields, POST_SECONDS), ""
         except ColdchainError as error:
-            return 0, error.what
+            # of the time limits, the session knows one alone: for connecting
+            never = isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+            return _NO_CONNECTION if never else _NO_ANSWER, error.what
 
     async def _over(self, spool: Spool, batch: Outgoing, end: str) -> bool:
         await asyncio.to_thread(spool.done, batch)
