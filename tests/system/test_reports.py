@@ -55,7 +55,7 @@ async def test_an_endpoint_s_report_goes_through_two_edges_and_is_counted_once()
                 assert memory.last is not None
                 assert (memory.last.data, memory.last.url, memory.waiting) == (report(), url_of(two), ())
                 assert (await update(client)).action == "current"  # which is said to nobody
-                await until(lambda: sums(home))
+                await until(lambda: bool(sums(home)))
                 assert sums(home) == {("one", "applied"): 1}
                 assert await two.end() == 0
             for process in (origin, one, two):
@@ -81,7 +81,7 @@ async def test_a_rollout_halts_itself_and_goes_on_when_a_person_says_so() -> Non
             assert set(await post_all(server.port, [good] * 48 + [bad] * 2)) == {204}
             assert await stands(home) == ([], "")  # 4 %, and two failures are too few
             assert await post_all(server.port, [bad]) == [204]
-            await until(lambda: server.said("rollout halted itself"))
+            await until(lambda: server.said("rollout halted itself") is not None)
             held, why = await stands(home)
             assert (held, why[:60]) == (["us", "jp"], "endpoints in us report that release 2 fails: 3 of 51 reports")
             client = endpoint(home, folder / "client", url_of(server))
@@ -99,7 +99,7 @@ async def test_a_rollout_halts_itself_and_goes_on_when_a_person_says_so() -> Non
             assert await stands(home) == ([], "")
             assert await post_all(port, [bad]) == [429]  # one network's hundred are used up
             assert await post_all(port, [bad], local="127.0.9.1") == [204]
-            await until(lambda: server.said("rollout halted itself"))
+            await until(lambda: server.said("rollout halted itself") is not None)
             assert (await stands(home))[0] == ["us", "jp"]
             line = server.said("rollout halted itself")
             assert line is not None
