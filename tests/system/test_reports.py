@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from tests.server.memory import memory_folder
 from tests.server.release.test_rollout import scheduled
 from tests.server.reports.sending import post_all, report, sums
 from tests.server.test_serve import serving
-from tests.server.web.published import until
+from tests.server.web.published import Client, until
 from tests.system.test_edges import endpoint, words
 
 QUICK = ("--reports-every", "0.3")
@@ -60,6 +63,10 @@ async def test_an_endpoint_s_report_goes_through_two_edges_and_is_counted_once()
                 assert await two.end() == 0
             for process in (origin, one, two):
                 assert b"127.0.0.1:" not in process.raw.replace(b'"url": "http://127.0.0.1:', b"")
+
+
+def all_lines(raw: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in raw.splitlines()]
 
 
 async def stands(home: Home) -> tuple[list[str], str]:
@@ -104,5 +111,11 @@ async def test_a_rollout_halts_itself_and_goes_on_when_a_person_says_so() -> Non
             line = server.said("rollout halted itself")
             assert line is not None
             assert "3 of 50 reports by one sender, 6.0 %, and the limit is 2 %" in line["why"]
+            listening = [one for one in all_lines(server.raw) if one["message"] == "listening"]
+            async with Client(*await asyncio.open_connection("127.0.0.1", listening[0]["metrics_port"])) as metrics:
+                page = (await metrics.get("/metrics")).body.decode()
+            assert 'coldchain_reports_total{outcome="applied",way="single"} 95' in page
+            assert 'coldchain_reports_total{outcome="engine-failed",way="single"} 6' in page
+            assert 'coldchain_report_requests_total{kind="single",verdict="too-many"} 1' in page
             assert await server.end() == 0
         assert b"127.0.9" not in server.raw
