@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.agent import reporting
+from coldchain.agent import allowance, reporting
+from coldchain.agent.network import network_settings
 from coldchain.agent.reporting import LATER_SECONDS, LaterReports, send_waiting
 from coldchain.agent.told import Told
 from coldchain.engines.activation import EngineOutcome
@@ -32,6 +33,7 @@ from coldchain.install.report_memory import ReportMemory, read_report_memory, wr
 from coldchain.install.status import status
 from coldchain.limits import LIMITS
 from coldchain.outcome_report import OutcomeReport, parse_report
+from tests.client.agent.proxy_servers import proxying
 from tests.client.agent.publisher import Edge, metered, run, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
 from tests.client.agent.test_loop import Clock, running
@@ -171,6 +173,29 @@ async def test_a_server_busy_with_reports_is_polled_all_the_same(world: World, c
         assert told.until() == {}
         told.busy(url, 60)
         assert await send_waiting(client, lambda: datetime.now(UTC), urls=[url], told=told) == 0
+
+
+@pytest.mark.parametrize("kind", ["http", "socks"])
+async def test_it_goes_by_the_customer_s_proxy(world: World, client: ClientDirectory, kind: str) -> None:
+    scheme = "socks5h" if kind == "socks" else "http"
+    async with taking(edge := Taking(world.two)) as url, proxying(kind) as proxy:
+        network = network_settings({"proxy": f"{scheme}://127.0.0.1:{proxy.port}"})
+        assert (await run(client, url, network=network)).action == "updated"
+    assert edge.reports == [APPLIED]
+    assert proxy.asked[-1][0] == ("POST" if kind == "http" else proxy.asked[0][0])
+    assert len({host for _, host, _ in proxy.asked}) == 1
+
+
+async def test_the_day_s_bytes_are_kept_to(world: World, client: ClientDirectory) -> None:
+    async with taking(edge := Taking(world.two)) as url:
+        assert (await run(client, url, reports_later=True)).action == "updated"
+        now = datetime.now(UTC)
+        (client.path / allowance.NAME).write_bytes(allowance.encode_usage(now.date(), 1_000_000))
+        network = network_settings({"most_bytes_per_day": 1_000_000})
+        assert await send_waiting(client, lambda: now, urls=[url], network=network) == 0
+        assert edge.reports == []
+        assert await send_waiting(client, lambda: now, urls=[url]) == 1
+    assert edge.reports == [APPLIED]
 
 
 async def test_a_refused_release_is_said_once_with_its_code(world: World, client: ClientDirectory) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldchain.install.directory import ClientDirectory
@@ -36,6 +36,7 @@ memories = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(memories)
 def test_there_and_back(memory: ReportMemory) -> None:
     data = memory.encode()
