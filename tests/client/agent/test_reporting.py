@@ -25,11 +25,12 @@ from coldchain.errors import (
     EngineError,
     HeldError,
     OwnPolicyError,
+    StorageError,
     TransportError,
     VerificationError,
 )
 from coldchain.install.directory import ClientDirectory
-from coldchain.install.report_memory import ReportMemory, read_report_memory, write_report_memory
+from coldchain.install.report_memory import ReportMemory, change_report_memory, read_report_memory
 from coldchain.install.status import status
 from coldchain.limits import LIMITS
 from coldchain.outcome_report import OutcomeReport, parse_report
@@ -186,6 +187,19 @@ async def test_it_goes_by_the_customer_s_proxy(world: World, client: ClientDirec
     assert len({host for _, host, _ in proxy.asked}) == 1
 
 
+async def test_a_disk_that_refuses_costs_a_report_and_never_an_update(
+    world: World, client: ClientDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise StorageError("no")
+
+    for name in ("change_report_memory", "read_report_memory"):
+        monkeypatch.setattr(reporting, name, refuses)
+    async with taking(edge := Taking(world.two)) as url:
+        assert (await run(client, url)).action == "updated"
+    assert edge.reports == []
+
+
 async def test_the_day_s_bytes_are_kept_to(world: World, client: ClientDirectory) -> None:
     async with taking(edge := Taking(world.two)) as url:
         assert (await run(client, url, reports_later=True)).action == "updated"
@@ -295,8 +309,7 @@ async def test_an_agent_reports_later_and_at_random(world: World, client: Client
 
 
 async def test_moments_are_drawn_within_the_span(client: ClientDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    with client.locked():
-        write_report_memory(client, ReportMemory().saying(APPLIED))
+    change_report_memory(client, lambda memory: memory.saying(APPLIED))
     slept: list[float] = []
     sleep = asyncio.sleep
 
