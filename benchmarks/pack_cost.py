@@ -1,7 +1,7 @@
 """What a published pack costs over the delta in it, and what packs cost the publisher.
 
-``python -m benchmarks.pack_cost [OLDER ...]`` publishes real releases with eight regions and three cosigning witnesses, in logs that held
-OLDER entries before (100 and 1,000), and prints for each::
+``python -m benchmarks.pack_cost [OLDER ...]`` publishes real releases with eight regions and three cosigning witnesses, in logs that
+held OLDER entries before (100 and 1,000), and prints for each::
 
     from       the release an endpoint has, counted back from the newest (0: has it, and a rollout went a step on)
     pack       bytes of the whole answer's body
