@@ -27,7 +27,7 @@ stages = [
     { wave = 2, share = 100 },
 ]
 """
-WHOLE = Size({"us": 80, "jp": 70, "row": 50}, 2, {"us": 2, "jp": 2}, 5, 0, STAGES, kills=True)
+WHOLE = Size({"us": 80, "jp": 70, "row": 50}, 2, {"us": 4}, 5, 1, STAGES, kills=True)
 
 
 @pytest.mark.faults

@@ -14,9 +14,11 @@ from coldchain import cli
 from tests.system.fleet.processes import Server, Site
 from tests.system.fleet.publishing import SHOWN_TO_CUSTOMERS, Publishing
 
-POLICY = ""
+POLICY = "[network]\nwait = true\n"
 ENGINE = '\n[[engine]]\nkind = "yara"\n'
 CORPUS = '\n[corpora]\nclean = ["{}"]\n'
+HURRY = 0.1
+"""What the agents of a worker draw at random is multiplied by this."""
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -65,7 +67,7 @@ def make_endpoints(
                 words += ["--url", publishing.urls[server]]
             with contextlib.redirect_stdout(io.StringIO()) as said:
                 assert cli.run(words) == 0, said.getvalue()
-            policy = POLICY + (ENGINE if one.engine else "") + (CORPUS.format(product) if one.strict else "")
+            policy = "\n" + POLICY + (ENGINE if one.engine else "") + (CORPUS.format(product) if one.strict else "")
             with (one.path / "policy.toml").open("a") as file:
                 file.write(policy)
             found.append(one)
@@ -76,7 +78,7 @@ def worker(site: Site, name: str, endpoints: Sequence[Endpoint]) -> Server:
     """A process with the agents of these endpoints; not started yet."""
     spec = site.folder / f"{name}.json"
     spec.write_text(json.dumps([str(one.path) for one in endpoints]))
-    return site.server(name, sys.executable, WORKER, spec)
+    return site.server(name, sys.executable, WORKER, str(HURRY), spec)
 
 
 def alone(site: Site, endpoint: Endpoint) -> Server:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import statistics
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -133,6 +134,7 @@ class Fleet:
 
     async def tell(self) -> None:
         """The whole story."""
+        await self.publishing.release(1)
         await self.found_endpoints()
         watching = asyncio.create_task(self.watch.run())
         try:
@@ -150,10 +152,12 @@ class Fleet:
 
     async def first(self) -> None:
         """Release 1 is there, the endpoints are switched on."""
-        await self.publishing.release(1)
         await self._publish(1, "publish 1")
-        for server, _ in self.workers:
+        for server, mine in self.workers:
             await server.start()
+            if len(mine) == 1:
+                await server.until_said("started")
+                server.tell(signal.SIGUSR1)  # its first poll comes within a minute otherwise
         await self.until(lambda: self.everybody_on(1), "everybody has installed release 1")
         self.publishing.schedule(self.size.stages)
 
@@ -217,7 +221,7 @@ class Fleet:
         await self.publishing.release(number)
         await self._publish(number, f"publish {number}", kind="recovery")
         if self.size.kills:
-            await self.until(lambda: len(self.watch.on(number)) > 0, "the first has release 5")
+            await self.until(lambda: len(self.watch.on(number)) > 0, f"the first has release {number}")
             self._counted = self._count()
             await self.publishing.origin.kill()
             self.watch.note("kill", "origin")

@@ -1,54 +1,55 @@
-"""Some endpoints in one process, each the real agent with a directory of its own: ``worker.py SPEC``; ends when stdin is closed.
+"""Some endpoints in one process, each the real agent with a directory of its own: ``worker.py HURRY SPEC``; ends when it is told to.
 
-SPEC is a JSON file, a list of :class:`~tests.system.fleet.endpoints.Endpoint` as dictionaries. An endpoint that has no directory yet is
-made by ``coldchain init``. Killed and started again it finds what the killed process left.
+SPEC is a JSON file, a list of directories. What an agent draws at random (when it polls first, when it sends a report) is multiplied
+by HURRY, so that nobody waits five minutes for a report; nothing else is another than in ``coldchain agent``. Killed and started again
+it finds what the killed process left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-from coldchain.agent.news import wait_for_news
-from coldchain.agent.update import update
-from coldchain.errors import ColdchainError
+from coldchain.agent.log_lines import LogLines
+from coldchain.agent.loop import Agent, AgentSettings
+from coldchain.agent.notify import Notify
 from coldchain.install.directory import ClientDirectory
-
-PAUSE = 1.0
-
-
-def tell(**words: Any) -> None:
-    print(json.dumps(words), flush=True)
+from coldchain.install.source_health import random_draw
 
 
-async def follow(path: Path) -> None:
-    """Updates, waits until a server has news, updates again."""
-    directory = ClientDirectory(path)
-    while True:
-        try:
-            done = await update(directory)
-            if done.action != "current" or done.error:
-                tell(endpoint=path.name, event=done.action, release=done.release, error=done.error and done.error.what)
-        except ColdchainError as error:
-            tell(endpoint=path.name, event="refused", error=error.what, code=error.exit_code)
-            if error.exit_code not in (11, 30):
-                await asyncio.sleep(PAUSE)
-        await wait_for_news(directory, 60)
+class Named(io.StringIO):
+    """Standard output, with an endpoint's name before each line."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(f"{self._name} {text}")
+        sys.stdout.flush()
+        return len(text)
 
 
-async def main(spec: Path) -> None:
-    tasks = [asyncio.create_task(follow(Path(one))) for one in json.loads(spec.read_text())]
-    tell(event="started")
-    ending = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    done, _ = await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in done - {ending}:
-        task.result()  # a defect shows
-    for task in tasks:
-        task.cancel()
+async def main(hurry: float, paths: list[Path]) -> None:
+    agents = [
+        Agent(
+            ClientDirectory(path),
+            AgentSettings(LogLines(Named(path.name)), Notify({}), draw=lambda: hurry * random_draw()),
+        )
+        for path in paths
+    ]
+
+    def stop() -> None:
+        for agent in agents:
+            agent.stop()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    print("started", flush=True)
+    await asyncio.gather(*(agent.run() for agent in agents))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(float(sys.argv[1]), [Path(one) for one in json.loads(Path(sys.argv[2]).read_text())]))
