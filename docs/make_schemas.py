@@ -171,7 +171,8 @@ STATUS = thing(
         send=flag("whether they are"),
         waiting=many(text(), "the bytes of those that could not be sent yet"),
         last=maybe(
-            thing(bytes=text("every byte of it"), time=TIME, url=text("of the source that took it")), "the last one sent"
+            thing(bytes=text("every byte of it"), time=TIME, url=text("of the source that took it")),
+            "the last one sent",
         ),
     ),
     agent=maybe(

@@ -14,10 +14,11 @@ from coldchain import cli
 from tests.system.fleet.processes import Server, Site
 from tests.system.fleet.publishing import SHOWN_TO_CUSTOMERS, Publishing
 
-POLICY = "[network]\nwait = true\n"
+SILENT = "\nsend = false\n"
+POLICY = "\n[network]\nwait = true\n"
 ENGINE = '\n[[engine]]\nkind = "yara"\n'
 CORPUS = '\n[corpora]\nclean = ["{}"]\n'
-HURRY = 0.1
+HURRY = 0.03
 """What the agents of a worker draw at random is multiplied by this."""
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -67,9 +68,15 @@ def make_endpoints(
                 words += ["--url", publishing.urls[server]]
             with contextlib.redirect_stdout(io.StringIO()) as said:
                 assert cli.run(words) == 0, said.getvalue()
-            policy = "\n" + POLICY + (ENGINE if one.engine else "") + (CORPUS.format(product) if one.strict else "")
-            with (one.path / "policy.toml").open("a") as file:
-                file.write(policy)
+            policy = (one.path / "policy.toml").read_text()
+            assert SILENT in policy
+            policy = (
+                policy.replace(SILENT, "\nsend = true\n")
+                + POLICY
+                + (ENGINE if one.engine else "")
+                + (CORPUS.format(product) if one.strict else "")
+            )
+            (one.path / "policy.toml").write_text(policy)
             found.append(one)
     return found
 

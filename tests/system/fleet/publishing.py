@@ -31,7 +31,8 @@ APPROVERS = ("approver-1", "approver-2")
 SHOWN_TO_CUSTOMERS = b"The quarterly report of Example Corporation"
 """A text in a file of some customers, which the bad release's rule takes for an attack."""
 
-GATE = """
+SETTINGS = """
+reports_per_network = 0  # every endpoint has the address 127.0.0.1
 [gate]
 engines = ["yara"]
 system_mebibytes = 1
@@ -112,7 +113,7 @@ class Publishing:
         ]
         vkey = (await site.run("coldchain-server", "init", self.home, *told))["log"]
         with (self.home / "settings.toml").open("a") as settings:
-            settings.write(GATE)
+            settings.write(SETTINGS)
         for name in WITNESSES:
             words = ["--log", vkey, "--port", str(ports[name])]
             server = site.server(
@@ -154,24 +155,21 @@ class Publishing:
         await self.origin.start()
         await self.origin.until_said("listening")
         for place in self.places:
-            port = free_port()
-            words = [
-                "--region",
-                place.name,
-                "--upstream",
-                self.urls["origin"],
-                "--root",
-                self.root,
-                "--port",
-                str(port),
-            ]
-            edge = self._site.server(
-                f"edge {place.name}", "coldchain-server", "edge", self._site.folder / f"edge-{place.name}", *words
-            )
-            self.edges[place.name], self.urls[place.name] = edge, f"http://127.0.0.1:{port}"
-            await edge.start()
+            await self._start_edge(place)
         for edge in self.edges.values():
             await edge.until_said("listening")
+
+    async def _start_edge(self, place: Place) -> None:
+        """An edge of the region, which sends on what endpoints report to it."""
+        port, token = free_port(), self._site.folder / f"edge-{place.name}.token"
+        made = await self.operate("reports", "add-edge", f"{place.name}-1", "--region", place.name)
+        token.write_text(made["token"])
+        words: list[str | Path] = ["--region", place.name, "--upstream", self.urls["origin"], "--root", self.root]
+        words += ["--port", str(port), "--report-token", token, "--reports-per-network", "0", "--reports-every", "2"]
+        folder = self._site.folder / f"edge-{place.name}"
+        edge = self._site.server(f"edge {place.name}", "coldchain-server", "edge", folder, *words)
+        self.edges[place.name], self.urls[place.name] = edge, f"http://127.0.0.1:{port}"
+        await edge.start()
 
     async def operate(self, *words: str | Path, expect: int = 0) -> dict[str, Any]:
         """A command of ``coldchain-server`` on the origin."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import signal
 import statistics
@@ -31,6 +32,15 @@ from tests.system.fleet.watch import Watch
 HANG_SECONDS = 420.0
 """How long one step may take before the test gives up on it; no time is asserted."""
 
+TITLE = "{} endpoints in three regions and two waves: which release each has installed"
+SHOWN: dict[str, dict[str, str | bool]] = {
+    "1": {"words": "the first"},
+    "2": {"words": "good"},
+    "3": {"words": "bad: finds a customer's own file", "bad": True},
+    "4": {"words": "withdrawal: the content of 2"},
+    "5": {"words": "mended"},
+    "6": {"words": "without stages"},
+}
 RELEASES = {"good": 2, "bad": 3, "withdrawal": 4, "mended": 5, "at once": 6}
 
 
@@ -130,6 +140,12 @@ class Fleet:
         wanted = [one for one in self.endpoints if one.region in (regions or {one.region})]
         return len(self.watch.on(release, *regions)) == len(wanted)
 
+    def data(self) -> str:
+        """What the picture of it is made of, as JSON with a line for each sample."""
+        found = {"title": TITLE.format(len(self.endpoints)), "releases": SHOWN, **self.watch.as_json()}
+        samples = ",\n".join(json.dumps(one) for one in found.pop("samples"))
+        return f'{json.dumps(found, indent=1)[:-2]},\n "samples": [\n{samples}\n]}}\n'
+
     # -- the story ---------------------------------------------------------------------------------------------------
 
     async def tell(self) -> None:
@@ -181,22 +197,41 @@ class Fleet:
         strict = [one for one in self.endpoints if one.strict]
         await self.publishing.release(number, bad=True)
         await self._publish(number, f"publish {number}")
-        await self.until(
-            lambda: all(self.watch.release_of(one) == number for one in strict), "the strict have met release 3"
-        )
+
+        def met() -> list[Endpoint]:
+            return [one for one in strict if self.watch.release_of(one) == number]
+
+        await self.until(lambda: bool(met()), "the first whose engine refuses it has release 3")
+        self.watch.note("refuse", f"engines refuse {number}")
         await self._halted(number)
         self.watch.look()
-        reached = self.watch.on(number)
-        assert reached, "nobody has release 3"
-        assert not self.watch.on(number, *self._waves()[1]), "wave 2 has the bad release"
-        assert all(self.watch.engine_of(one) == RELEASES["good"] for one in strict)
-        self.figures["endpoints on the bad release"] = len(reached)
-        refused = await self.site.run("coldchain", "update", strict[0].path, expect=30)
+        _, _, rollout = self.publishing.roles("rollout")[-1]
+        one, two = self._waves()
+        assert {rollout["regions"][region]["stable"]["share"] for region in two} == {0}, (
+            "wave 2 was let have the bad release"
+        )
+        assert not self.watch.on(number, *two), "wave 2 has the bad release"
+        self.figures["endpoints on the bad release, and in its regions"] = [
+            len(self.watch.on(number)),
+            sum(self.size.counts[region] for region in one),
+        ]
+        refusing = met()
+        assert len(refusing) >= 3
+        assert {self.watch.engine_of(one) for one in strict} == {RELEASES["good"]}
+        refused = await self.site.run("coldchain", "update", refusing[0].path, expect=30)
         assert "report.txt" in str(refused), refused
 
     async def _halted(self, number: int) -> None:
-        await self.publishing.operate("rollout", "hold")
-        self.watch.note("halt", f"held by hand: {number}")
+        """The origin has stopped the rollout on what endpoints report, in every region, and says why where everybody can read it."""
+        origin = self.publishing.origin
+        await self.until(lambda: bool(origin.said("rollout halted itself")), "the origin halts the rollout itself")
+        self.watch.note("halt", f"halts itself: {number} fails")
+        (said,) = origin.said("rollout halted itself")
+        self.figures["why it halted itself"] = said["why"]
+        assert f"report that release {number} fails" in said["why"]
+        found = await self.publishing.operate("rollout", "show")
+        assert all(one["held"] for one in found["regions"].values()), found
+        assert said["why"] in str(found), found
 
     async def withdraw(self) -> None:
         """Two approvals and an emergency: those on release 3 come away from it at once, all end on the content of release 2."""
