@@ -30,6 +30,7 @@ _ROWS = 4
 """Of labels above the bands."""
 _LETTER = 6.3
 """About how wide a letter of a label is."""
+_SHAPES: Final = {"refuse": "halt", "halt": "halt", "withdraw": "withdraw"}
 _STYLE: Final = """
     .paper{fill:#fff} text{fill:#1d2733} .soft{fill:#52606d} .axis{stroke:#9aa5b1} .frame{fill:none;stroke:#9aa5b1}
     .r0{fill:#e4e7eb} .r1{fill:#9fb3c8} .r2{fill:#5aa0d8} .bad{fill:#d64545} .r4{fill:#3ebd93} .r5{fill:#8d6cc8} .r6{fill:#e0a82e}
@@ -95,7 +96,7 @@ def _band(data: dict[str, Any], number: int, region: dict[str, Any], top: float)
                 left, wide = _x(begin, whole), _WIDTH * (end - begin) / whole
                 path += f"M{left:.1f} {y:.1f}h{wide:.2f}v{mine * _PIXELS_AN_ENDPOINT:.1f}h-{wide:.2f}z"
         if path:
-            parts.append(f'<path class="{_class(data["releases"], release)}" d="{path}"/>')
+            parts.append(f'<path class="{_class(data["releases"], release)}" shape-rendering="crispEdges" d="{path}"/>')
     parts.append(f'<rect class="frame" x="{_LEFT}" y="{top:.1f}" width="{_WIDTH}" height="{high:.1f}"/>')
     middle = top + high / 2
     parts.append(
@@ -137,7 +138,7 @@ def _events(data: dict[str, Any], bottom: float) -> list[str]:
         row = next((row for row in range(_ROWS) if free[row] <= begin), _ROWS - 1)
         free[row] = begin + wide + 8
         y = _TOP - 10 - 16 * row
-        shape = kind if kind in ("halt", "withdraw") else "publish"
+        shape = _SHAPES.get(kind, "publish")
         parts.append(f'<path class="{shape}" stroke-width="1.2" d="M{x:.1f} {y - 8}V{bottom:.1f}"/>')
         shift, anchor = (-4, "end") if right else (4, "start")
         parts.append(f'<text class="{shape}" x="{x + shift:.1f}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>')

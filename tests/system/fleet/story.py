@@ -161,6 +161,7 @@ class Fleet:
             await self.mended()
             await self.at_once()
             await self.judge()
+            await self.reports()
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -259,7 +260,7 @@ class Fleet:
             await self.until(lambda: len(self.watch.on(number)) > 0, f"the first has release {number}")
             self._counted = self._count()
             await self.publishing.origin.kill()
-            self.watch.note("kill", "origin")
+            self.watch.note("kill", "kill -9: the origin")
             await asyncio.sleep(3)
             await self.publishing.origin.start()
         await self.until(lambda: self.everybody_on(number), "everybody has release 5")
@@ -297,14 +298,21 @@ class Fleet:
             status, page = await asyncio.to_thread(_get, f"{self.publishing.urls[edge]}/healthz")
             assert status == 200
             assert f'"release": {release}' in page or f'"release":{release}' in page, page
-        waits = sorted(
-            one.at - watch.admitted(one)
-            for one in watch.applied
-            if one.release in (RELEASES["good"], RELEASES["mended"])
-        )
-        self.figures["stage signed to applied, staged releases: p50, p99, last"] = _spread(waits)
+        waits = sorted(one.at - watch.admitted(one) for one in watch.applied_of(RELEASES["mended"]))
+        self.figures["stage signed to applied, release 5: p50, p99, last"] = _spread(waits)
         self.figures["requests and bytes at the origin in all"] = list(self._count())
         self.figures["looks, audits, switches"] = [watch.looks, watch.audits, len(watch.applied)]
+
+    async def reports(self) -> None:
+        """What endpoints said is what happened: the bad release failed on the strict, and nothing failed anywhere else."""
+        found = (await self.publishing.operate("reports", "show"))["reports"]
+        failed = {(one["region"], one["release"]) for one in found if one["failures"]}
+        bad = RELEASES["bad"]
+        assert failed == {(region, bad) for region in self.size.strict}, found
+        assert all(one["region"] not in self._waves()[1] for one in found if one["release"] == bad)
+        self.figures["reports counted, by release"] = {
+            release: sum(one["reports"] for one in found if one["release"] == release) for release in range(1, 7)
+        }
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -321,20 +329,23 @@ class Fleet:
         return at
 
     async def _kill_worker(self) -> None:
-        """``kill -9`` of a process with many endpoints in the middle of a release; what it leaves is whole."""
-        server, mine = self.workers[0]
-        await server.kill()
-        self.watch.note("kill", server.name)
+        """``kill -9`` of a process with many endpoints, and of one with one, in the middle of a release; what they leave is whole."""
+        killed = [self.workers[0], self.workers[-1]]
+        for server, _ in killed:
+            await server.kill()
+        mine = [one for _, some in killed for one in some]
+        self.watch.note("kill", f"kill -9: {len(mine)} endpoints")
         self.watch.look()
         await self.watch.audit_all(mine)
         self.in_order()
         await asyncio.sleep(2)
-        await server.start()
+        for server, _ in killed:
+            await server.start()
 
     async def _kill_edge(self, region: str, number: int) -> None:
         """``kill -9`` of a region's edge: its endpoints go to the origin, and the edge comes back."""
         await self.publishing.edges[region].kill()
-        self.watch.note("kill", f"edge {region}")
+        self.watch.note("kill", f"kill -9: edge of {region}")
         await self.until(lambda: len(self.watch.on(number, region)) > 0, "endpoints go on without their edge")
         await self.until(lambda: self.everybody_on(number, region), "all of them have gone on without their edge")
         await self.publishing.edges[region].start()
