@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coldchain import outcome_report
 from coldchain.errors import ColdchainError, MalformedError, NewerFormatError
 from coldchain.limits import LIMITS
-from coldchain.outcome_report import MOST_CODE, MOST_RELEASE, OUTCOMES, OutcomeReport, parse_report
+from coldchain.outcome_report import MOST_CODE, MOST_RELEASE, OUTCOMES, OutcomeReport, ReportOutcome, parse_report
 
 TOKENS = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
 RELEASES = st.integers(1, MOST_RELEASE).flatmap(
@@ -21,14 +21,15 @@ RELEASES = st.integers(1, MOST_RELEASE).flatmap(
 ENDS = st.sampled_from(OUTCOMES).flatmap(
     lambda outcome: st.tuples(st.just(outcome), st.just(0) if outcome == "applied" else st.integers(1, MOST_CODE))
 )
-REPORTS = st.builds(
-    lambda region, channel, releases, end, client: OutcomeReport(region, channel, *releases, *end, client),
-    TOKENS,
-    TOKENS,
-    RELEASES,
-    ENDS,
-    st.from_regex(r"[0-9][0-9A-Za-z.+-]{0,31}", fullmatch=True),
-)
+
+
+def made(
+    region: str, channel: str, releases: tuple[int, int], end: tuple[ReportOutcome, int], client: str
+) -> OutcomeReport:
+    return OutcomeReport(region, channel, *releases, *end, client)
+
+
+REPORTS = st.builds(made, TOKENS, TOKENS, RELEASES, ENDS, st.from_regex(r"[0-9][0-9A-Za-z.+-]{0,31}", fullmatch=True))
 ONE = OutcomeReport("us", "stable", 41, 42, "applied", 0, "0.1.0")
 
 

@@ -191,8 +191,8 @@ class Agent:
             finally:
                 self._notify.stopping()
                 pinging.cancel()
-                await self._listening.end()
                 self._reports.stop()
+                await self._listening.end()
                 if self._work is not None:
                     await self._work.give_up(STOP_SECONDS)
                 self._log.line("info", "stopped", "what was installed stays in use", polls=self.polls)

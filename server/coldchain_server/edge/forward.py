@@ -11,7 +11,8 @@
     no connection
     no answer, or any other one          perhaps counted there: it goes to that upstream and no other, again and again
 
-So a batch is at one upstream at most in one number, and that upstream counts a number once. What an edge is cut off with, it keeps.
+So a batch is at one upstream at most in one number, and that upstream counts a number once. What an edge is cut off with, it keeps, for
+thirty days.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from coldchain.agent.transport import HttpSource, Traffic, open_sources
@@ -28,10 +30,12 @@ from coldchain.errors import ColdchainError
 from coldchain.limits import LIMITS, Limits
 from coldchain.mirror.directory import MirrorConfig
 from coldchain.outcome_report import PATH
+from coldchain_server.reports.hours import hour_of
 from coldchain_server.reports.spool import Outgoing, Spool
 
 EVERY_SECONDS: Final = 60.0
 POST_SECONDS: Final = 30.0
+KEPT: Final = timedelta(days=30)
 _COUNTED: Final = (200, 202, 204)
 _NEVER: Final = (400, 413)
 _NO_CONNECTION: Final = 0
@@ -75,6 +79,7 @@ class Forwarder:
         """
         sent = 0
         with await asyncio.to_thread(self.open_spool) as spool:
+            await asyncio.to_thread(spool.forget, hour_of(datetime.now(UTC) - KEPT))
             urls = [url for url in self.config.urls if "://" in url]
             async with open_sources(urls, Traffic(), self.limits) as sources:
                 servers = {one.url: one for one in sources if isinstance(one, HttpSource)}

@@ -282,7 +282,7 @@ async def test_moments_are_drawn_within_the_span(client: ClientDirectory, monkey
     async def send() -> int:
         return 1
 
-    monkeypatch.setattr(reporting.asyncio, "sleep", note)
+    monkeypatch.setattr("coldchain.agent.reporting.asyncio.sleep", note)
     for draw in (0.0, 0.25, 0.999):
         drawn: Callable[[], float] = lambda draw=draw: draw  # type: ignore[misc]  # noqa: E731
         later = LaterReports(client, send, LATER_SECONDS, drawn)

@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from aiohttp import web
 from coldchain.mirror.directory import MirrorConfig
 from coldchain_server.edge.forward import Forwarder
 from coldchain_server.reports.batch import parse_batch
+from coldchain_server.reports.hours import hour_of
 from coldchain_server.reports.spool import Spool
 from coldchain_server.reports.store import Batch, ReportStore
 from tests.server.reports.test_batch import ONE
@@ -74,9 +76,9 @@ class Sender:
         config = MirrorConfig("coldchain", ("us",), "0" * 64, urls)
         return Forwarder(lambda: Spool.open(self.path), config, "the-token", every=0.01, count=count)
 
-    def add(self, count: int = 1, source: int = 41) -> None:
+    def add(self, count: int = 1, ago: timedelta = timedelta()) -> None:
         with Spool.open(self.path) as spool:
-            spool.add([replace(ONE, count=count, source=source)])
+            spool.add([replace(ONE, count=count, hour=hour_of(datetime.now(UTC) - ago))])
 
     def pending(self) -> list[str]:
         with Spool.open(self.path) as spool:
@@ -109,10 +111,10 @@ async def test_each_look_sends_what_there_is(sender: Sender, one: Upstream) -> N
         assert one.seen == sorted(set(one.seen))
         sender.add(5)
         running = asyncio.create_task(forwarder.run())
-        while one.count() < 12:  # noqa: ASYNC110
+        while sender.ends["counted"] < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         running.cancel()
-    assert sender.ends == {"counted": 3}
+    assert (one.count(), sender.ends) == (12, {"counted": 3})
 
 
 @pytest.mark.parametrize("status", NOT_COUNTED)
@@ -188,6 +190,14 @@ async def test_an_upstream_taken_off_the_list_may_have_had_it(sender: Sender, on
         sender.add(4)
         assert await sender.forwarder(second).turn() == 2
     assert (one.count(), two.count(), sender.ends) == (3, 4, {"not now": 1, "given up": 1, "counted": 1})
+
+
+async def test_what_an_edge_is_cut_off_with_is_kept_for_a_month(sender: Sender, one: Upstream) -> None:
+    for days in (31, 29):
+        sender.add(days, timedelta(days=days))
+    async with one.up() as url:
+        assert await sender.forwarder(url).turn() == 1
+    assert one.count() == 29
 
 
 @pytest.mark.parametrize("status", [400, 413])
