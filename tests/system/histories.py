@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.history import Files
 from coldchain import cli
-from coldchain.agent.update import Outcome, update
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import update
 from coldchain.bundle.description import FILE_NAME, BundleDescription
 from coldchain.install.directory import ClientDirectory
 from coldchain_server.catalogue.interface import Catalogue, Feed

@@ -174,12 +174,14 @@ async def test_a_second_run_fetches_only_what_is_new(scene: Scene) -> None:
         assert again.action == "updated"
         new = set(served(scene.mirror)) - before
         probes = {"metadata/2.root.json", "metadata/timestamp.json", "log/checkpoint"}
-        # the manifest comes in the evidence, and is served under its own name too
-        manifest = {path for path in new if path.startswith("manifests/")}
-        assert set(edge.paths) == (new - manifest) | probes
+        # the manifest comes in the evidence, and is served under its own name too; packs are made here
+        made = {path for path in new if path.startswith(("manifests/", "packs/"))}
+        assert set(edge.paths) == (new - made) | probes
         assert max(map(edge.paths.count, edge.paths)) <= 2
         assert again.bytes == sum(
-            len(scene.publisher.files[path]) for path in {*new, "metadata/timestamp.json", "log/checkpoint"}
+            len(scene.publisher.files[path])
+            for path in {*new, "metadata/timestamp.json", "log/checkpoint"}
+            if not path.startswith("packs/")
         )
 
 
@@ -206,7 +208,7 @@ def test_another_region_comes_and_goes(scene: Scene) -> None:
     assert scene.update(client) == 1
     scene.pull()
     scene.later = timedelta(hours=23)
-    assert scene.pull(replace(scene.config, grace=22)).removed == 2
+    assert scene.pull(replace(scene.config, grace=22)).removed == 3
     assert not (scene.mirror.path / "targets" / "jp").exists() or list(
         (scene.mirror.path / "targets/jp/stable").iterdir()
     )
@@ -220,7 +222,11 @@ def test_every_altered_file_is_refused_and_what_was_served_stays(scene: Scene) -
     before = served(scene.mirror)
     old = dict(scene.publisher.files)
     scene.publish(2, SECOND)
-    new = [path for path, data in scene.publisher.files.items() if old.get(path) != data and "jp" not in path]
+    new = [
+        path
+        for path, data in scene.publisher.files.items()
+        if old.get(path) != data and "jp" not in path and not path.startswith("packs/")  # made here, not fetched
+    ]
     kinds = {re.sub(r"[0-9a-f]{64}|\d+", "*", path) for path in new}
     assert len(kinds) >= 8
     saved = scene.path / "saved"
@@ -516,7 +522,9 @@ def test_a_file_stays_for_its_grace_and_no_longer(scene: Scene) -> None:
     second = set(served(scene.mirror))
     assert first <= second
     gone = {
-        path for path in first if re.search(r"targets/.*(full|evidence)|metadata/2\.(us|roll|snap)|000\.p/1$", path)
+        path
+        for path in first
+        if re.search(r"(targets/.*(full|evidence)|metadata/2\.(us|roll|snap)|000\.p/1$)|packs/", path)
     }
     assert done.waiting == len(gone) >= 6
     for hours in (1, 4, 5):
