@@ -25,22 +25,20 @@ DATA: Final = Path(__file__).with_name("fleet.json")
 PICTURE: Final = Path(__file__).with_name("fleet.svg")
 
 _LEFT, _WIDTH, _RIGHT = 118, 900, 18
-_TOP, _PIXELS_AN_ENDPOINT, _GAP = 132, 1.5, 16
-_ROWS = 4
-"""Of labels above the bands."""
+_TOP, _PIXELS_AN_ENDPOINT, _GAP = 112, 1.5, 16
 _LETTER = 6.3
 """About how wide a letter of a label is."""
 _SHAPES: Final = {"refuse": "halt", "halt": "halt", "withdraw": "withdraw"}
 _STYLE: Final = """
     .paper{fill:#fff} text{fill:#1d2733} .soft{fill:#52606d} .axis{stroke:#9aa5b1} .frame{fill:none;stroke:#9aa5b1}
     .r0{fill:#e4e7eb} .r1{fill:#9fb3c8} .r2{fill:#5aa0d8} .bad{fill:#d64545} .r4{fill:#3ebd93} .r5{fill:#8d6cc8} .r6{fill:#e0a82e}
-    .publish{stroke:#1d2733} .halt{stroke:#d64545} .withdraw{stroke:#17835f} .kill{fill:#1d2733}
+    .publish{stroke:#1d2733} .halt{stroke:#7d1414} .withdraw{stroke:#0b4f39} .kill{fill:#1d2733}
     text.halt{fill:#b02a2a;stroke:none;font-weight:600}
     text.withdraw{fill:#0f6b4d;stroke:none;font-weight:600} text.publish{stroke:none} text.kill{font-size:11px}
     @media (prefers-color-scheme: dark){
       .paper{fill:#0f161e} text,.kill{fill:#e4e7eb} .soft{fill:#9aa5b1} .axis,.frame{stroke:#52606d}
       .r0{fill:#27323f} .r1{fill:#627d98} .r2{fill:#4a90c9} .bad{fill:#e35d5d} .r4{fill:#27ab83} .r5{fill:#9446ed} .r6{fill:#cb9b27}
-      .publish{stroke:#e4e7eb} .withdraw{stroke:#4fd1a5} text.halt{fill:#ff8f8f} text.withdraw{fill:#65d6ad}
+      .publish{stroke:#e4e7eb} .halt{stroke:#ffc9c9} .withdraw{stroke:#4fd1a5} text.halt{fill:#ff8f8f} text.withdraw{fill:#65d6ad}
     }
 """
 
@@ -49,7 +47,7 @@ def picture(data: dict[str, Any]) -> str:
     """The whole SVG document."""
     whole = data["seconds"]
     tops, bottom = _bands(data["regions"])
-    height = bottom + 96
+    height = bottom + 92
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + _RIGHT} {height:.0f}"'
         ' font-family="ui-sans-serif, system-ui, Helvetica, Arial, sans-serif" font-size="12" role="img" aria-labelledby="t d">',
@@ -63,7 +61,7 @@ def picture(data: dict[str, Any]) -> str:
         parts += _band(data, number, region, tops[number])
     parts += _axis(whole, bottom)
     parts += _events(data, bottom)
-    parts += _legend(data["releases"], bottom + 58)
+    parts += _legend(data["releases"], bottom + 74)
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -93,8 +91,8 @@ def _band(data: dict[str, Any], number: int, region: dict[str, Any], top: float)
             if mine:
                 below = sum(count for other, count in counts.items() if int(other) < int(release))
                 y = top + high - (below + mine) * _PIXELS_AN_ENDPOINT
-                left, wide = _x(begin, whole), _WIDTH * (end - begin) / whole
-                path += f"M{left:.1f} {y:.1f}h{wide:.2f}v{mine * _PIXELS_AN_ENDPOINT:.1f}h-{wide:.2f}z"
+                left, right, lower = _x(begin, whole), _x(end, whole), y + mine * _PIXELS_AN_ENDPOINT
+                path += f"M{left:.1f} {y:.1f}H{right:.1f}V{lower:.1f}H{left:.1f}z"
         if path:
             parts.append(f'<path class="{_class(data["releases"], release)}" shape-rendering="crispEdges" d="{path}"/>')
     parts.append(f'<rect class="frame" x="{_LEFT}" y="{top:.1f}" width="{_WIDTH}" height="{high:.1f}"/>')
@@ -113,7 +111,7 @@ def _band(data: dict[str, Any], number: int, region: dict[str, Any], top: float)
 def _axis(whole: float, bottom: float) -> list[str]:
     parts = []
     step = 30 if whole > 150 else 10
-    for second in range(0, int(whole) + 1, step):
+    for second in range(0, int(whole - step / 3), step):
         x = _x(second, whole)
         parts.append(f'<path class="axis" d="M{x:.1f} {bottom:.1f}v5"/>')
         parts.append(f'<text class="soft" x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{second} s</text>')
@@ -121,27 +119,27 @@ def _axis(whole: float, bottom: float) -> list[str]:
 
 
 def _events(data: dict[str, Any], bottom: float) -> list[str]:
-    """Lines with their words above, in the first row that is free there; kills as dots below."""
-    parts, whole = [], data["seconds"]
-    free, free_below = [0.0] * _ROWS, 0.0
-    for at, kind, words in data["events"]:
-        x, wide = _x(at, whole), _LETTER * len(words)
-        if kind == "kill":
-            y = bottom + 32
-            start = max(x + 6, free_below)
-            parts.append(f'<circle class="kill" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
-            parts.append(f'<text class="kill" x="{start:.1f}" y="{y + 4:.1f}">{escape(words)}</text>')
-            free_below = start + wide
-            continue
-        right = x + wide > _LEFT + _WIDTH + _RIGHT
-        begin = x - wide if right else x
-        row = next((row for row in range(_ROWS) if free[row] <= begin), _ROWS - 1)
-        free[row] = begin + wide + 8
+    """Lines with their words above; kills as dots below."""
+    parts, whole, end = [], data["seconds"], _LEFT + _WIDTH + _RIGHT
+    done = [(at, kind, words) for at, kind, words in data["events"] if kind != "kill"]
+    later: list[tuple[float, int]] = []
+    for at, kind, words in reversed(done):
+        x, wide = _x(at, whole), _LETTER * len(words) + 10
+        leftwards = x + wide > end
+        # above the lines that it would cross: a line ends at its own words
+        row = 0 if leftwards else max((row + 1 for other, row in later if other < x + wide), default=0)
+        later.append((x, row))
         y = _TOP - 10 - 16 * row
-        shape = _SHAPES.get(kind, "publish")
+        shape, shift, anchor = _SHAPES.get(kind, "publish"), *((-4, "end") if leftwards else (4, "start"))
         parts.append(f'<path class="{shape}" stroke-width="1.2" d="M{x:.1f} {y - 8}V{bottom:.1f}"/>')
-        shift, anchor = (-4, "end") if right else (4, "start")
         parts.append(f'<text class="{shape}" x="{x + shift:.1f}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>')
+    free = 0.0
+    for at, words in ((at, words) for at, kind, words in data["events"] if kind == "kill"):
+        x = _x(at, whole)
+        below = bottom + (33 if x - 6 > free else 47)
+        free = x + 12 + _LETTER * len(words)
+        parts.append(f'<circle class="kill" cx="{x:.1f}" cy="{below:.1f}" r="3"/>')
+        parts.append(f'<text class="kill" x="{x + 6:.1f}" y="{below + 4:.1f}">{escape(words)}</text>')
     return parts
 
 
