@@ -85,6 +85,7 @@ class Fleet:
         self.workers: list[tuple[Server, list[Endpoint]]] = []
         self._counted = (0, 0)
         self.figures: dict[str, Any] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     # -- the beginning and the end -----------------------------------------------------------------------------------
 
@@ -129,7 +130,9 @@ class Fleet:
         self.in_order()
 
     def in_order(self) -> None:
-        """Raises AssertionError for what was seen and may not be."""
+        """Raises AssertionError for what was seen and may not be, and whatever ended the watch."""
+        if self._watching is not None and self._watching.done():
+            self._watching.result()
         assert self.watch.broken == [], "\n".join(self.watch.broken)
 
     def _standing(self) -> str:
@@ -152,7 +155,7 @@ class Fleet:
         """The whole story."""
         await self.publishing.release(1)
         await self.found_endpoints()
-        watching = asyncio.create_task(self.watch.run())
+        self._watching = asyncio.create_task(self.watch.run())
         try:
             await self.first()
             await self.good()
@@ -163,9 +166,9 @@ class Fleet:
             await self.judge()
             await self.reports()
         finally:
-            watching.cancel()
+            self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await watching
+                await self._watching
 
     async def first(self) -> None:
         """Release 1 is there, the endpoints are switched on."""
