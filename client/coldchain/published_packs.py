@@ -149,7 +149,11 @@ class _Maker:
         manifest, proof = open_evidence(evidence or b"", release, self.limits)
         newest = check_manifest(manifest, release, self.limits)
         chain = yield from self._chain(newest, release)
-        proofs = (yield from self._proofs(proof, chain)) if proof is not None else {}
+        proofs: dict[int, Parts] = {}
+        try:
+            proofs = (yield from self._proofs(proof, chain)) if proof is not None else {}
+        except ColdchainError as error:  # endpoints fetch the tiles, or are told the same
+            self.out.left_out.append(f"{region} {channel}: proofs: {error.what}")
         rollout = [(f"metadata/{found.role(ROLLOUT_ROLE).version}.{ROLLOUT_ROLE}.json", found.role(ROLLOUT_ROLE).raw)]
         yield from self._put(region, channel, newest, rollout, None)
         for number, data in chain.items():

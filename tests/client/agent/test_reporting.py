@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.agent import reporting
+from coldchain.agent import allowance, reporting
+from coldchain.agent.network import network_settings
 from coldchain.agent.reporting import LATER_SECONDS, LaterReports, send_waiting
 from coldchain.agent.told import Told
 from coldchain.engines.activation import EngineOutcome
@@ -24,14 +25,16 @@ from coldchain.errors import (
     EngineError,
     HeldError,
     OwnPolicyError,
+    StorageError,
     TransportError,
     VerificationError,
 )
 from coldchain.install.directory import ClientDirectory
-from coldchain.install.report_memory import ReportMemory, read_report_memory, write_report_memory
+from coldchain.install.report_memory import ReportMemory, change_report_memory, read_report_memory
 from coldchain.install.status import status
 from coldchain.limits import LIMITS
 from coldchain.outcome_report import OutcomeReport, parse_report
+from tests.client.agent.proxy_servers import proxying
 from tests.client.agent.publisher import Edge, metered, run, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
 from tests.client.agent.test_loop import Clock, running
@@ -173,6 +176,42 @@ async def test_a_server_busy_with_reports_is_polled_all_the_same(world: World, c
         assert await send_waiting(client, lambda: datetime.now(UTC), urls=[url], told=told) == 0
 
 
+@pytest.mark.parametrize("kind", ["http", "socks"])
+async def test_it_goes_by_the_customer_s_proxy(world: World, client: ClientDirectory, kind: str) -> None:
+    scheme = "socks5h" if kind == "socks" else "http"
+    async with taking(edge := Taking(world.two)) as url, proxying(kind) as proxy:
+        network = network_settings({"proxy": f"{scheme}://127.0.0.1:{proxy.port}"})
+        assert (await run(client, url, network=network)).action == "updated"
+    assert edge.reports == [APPLIED]
+    assert proxy.asked[-1][0] == ("POST" if kind == "http" else proxy.asked[0][0])
+    assert len({host for _, host, _ in proxy.asked}) == 1
+
+
+async def test_a_disk_that_refuses_costs_a_report_and_never_an_update(
+    world: World, client: ClientDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise StorageError("no")
+
+    for name in ("change_report_memory", "read_report_memory"):
+        monkeypatch.setattr(reporting, name, refuses)
+    async with taking(edge := Taking(world.two)) as url:
+        assert (await run(client, url)).action == "updated"
+    assert edge.reports == []
+
+
+async def test_the_day_s_bytes_are_kept_to(world: World, client: ClientDirectory) -> None:
+    async with taking(edge := Taking(world.two)) as url:
+        assert (await run(client, url, reports_later=True)).action == "updated"
+        now = datetime.now(UTC)
+        (client.path / allowance.NAME).write_bytes(allowance.encode_usage(now.date(), 1_000_000))
+        network = network_settings({"most_bytes_per_day": 1_000_000})
+        assert await send_waiting(client, lambda: now, urls=[url], network=network) == 0
+        assert edge.reports == []
+        assert await send_waiting(client, lambda: now, urls=[url]) == 1
+    assert edge.reports == [APPLIED]
+
+
 async def test_a_refused_release_is_said_once_with_its_code(world: World, client: ClientDirectory) -> None:
     edge = Taking(world.two, lie=lambda request, data: bytes(len(data)) if request.path.endswith(".ccd") else None)
     async with taking(edge) as url:
@@ -270,8 +309,7 @@ async def test_an_agent_reports_later_and_at_random(world: World, client: Client
 
 
 async def test_moments_are_drawn_within_the_span(client: ClientDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    with client.locked():
-        write_report_memory(client, ReportMemory().saying(APPLIED))
+    change_report_memory(client, lambda memory: memory.saying(APPLIED))
     slept: list[float] = []
     sleep = asyncio.sleep
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coldchain.errors import LockedError, StorageError
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.report_memory import (
     MOST_SAID,
@@ -17,9 +21,9 @@ from coldchain.install.report_memory import (
     ReportMemory,
     Sent,
     Waiting,
+    change_report_memory,
     parse_report_memory,
     read_report_memory,
-    write_report_memory,
 )
 from coldchain.outcome_report import OUTCOMES, OutcomeReport
 from tests.client.test_outcome_report import ONE, REPORTS
@@ -36,6 +40,7 @@ memories = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(memories)
 def test_there_and_back(memory: ReportMemory) -> None:
     data = memory.encode()
@@ -86,6 +91,34 @@ def test_it_is_kept_in_the_directory(tmp_path: Path) -> None:
     directory.make()
     assert read_report_memory(directory) == ReportMemory()
     memory = ReportMemory().installed(42, 41).saying(ONE)
-    write_report_memory(directory, memory)
+    change_report_memory(directory, lambda _: memory)
     assert read_report_memory(directory) == memory
     directory.make()  # and is no stranger there
+
+
+def test_whoever_changes_it_at_once_nothing_is_lost(tmp_path: Path) -> None:
+    """Threads with directories of their own, while updates begin and sweep."""
+    directory = ClientDirectory(tmp_path)
+    directory.make()
+
+    def change(release: int) -> None:
+        change_report_memory(
+            ClientDirectory(tmp_path), lambda memory: replace(memory, said=(*memory.said, (release, "applied")))
+        )
+
+    threads = [threading.Thread(target=change, args=(release,)) for release in range(1, 17)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        with contextlib.suppress(StorageError), directory.locked():
+            directory.sweep()
+    assert sorted(release for release, _ in read_report_memory(directory).said) == list(range(1, 17))
+
+
+def test_it_does_not_touch_the_lock_of_updates(tmp_path: Path) -> None:
+    directory = ClientDirectory(tmp_path)
+    directory.make()
+    with directory.locked():
+        change_report_memory(ClientDirectory(tmp_path), lambda memory: memory.saying(ONE))
+    with directory.reports_locked(), directory.locked(), pytest.raises(LockedError):
+        change_report_memory(ClientDirectory(tmp_path), lambda memory: memory.saying(ONE))

@@ -38,6 +38,8 @@ from coldchain.mirror import generation
 from coldchain.mirror import pull as pull_module
 from coldchain.mirror.directory import MirrorDirectory
 from coldchain.mirror.state import parse_mirror_state
+from coldchain.mirror.tree import Tree
+from coldchain.published_packs import KEPT, snapshot_of
 from coldchain.tlog.tiles import new_tiles
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, serving
 from tests.client.agent.test_rebuilt import KEYS, NAMES, attest
@@ -788,3 +790,52 @@ def test_the_pinned_root_is_the_first_that_counts(scene: Scene) -> None:
     trusted.pin(scene.mirror.own, Scene(scene.path / "other").publisher.repository.pinned)
     scene.pull()
     assert generation.current(scene.mirror) is not None
+
+
+# -- packs for endpoints that poll -------------------------------------------------------------------------------------
+
+
+def published_packs(mirror: MirrorDirectory) -> dict[str, bytes]:
+    return {path: data for path, data in served(mirror).items() if snapshot_of(path)}
+
+
+def test_packs_are_made_here_and_old_ones_go(scene: Scene) -> None:
+    versions = []
+    for number in range(1, 7):
+        if number > 1:
+            scene.publish(number, (FIRST, SECOND)[number % 2])
+        scene.pull()
+        versions.append(scene.publisher.repository.documents["snapshot"]["version"])
+        assert {snapshot_of(path) for path in published_packs(scene.mirror)} == set(versions[-KEPT:])
+        now = {path: data for path, data in published_packs(scene.mirror).items() if snapshot_of(path) == versions[-1]}
+        assert len(now) == number
+        assert all(scene.publisher.files[path] == data for path, data in now.items())
+
+
+def test_a_pack_that_is_gone_or_damaged_comes_back(scene: Scene) -> None:
+    scene.publish(2, SECOND)
+    scene.pull()
+    before = published_packs(scene.mirror)
+    path = next(path for path in before if path.endswith("from-1.pack"))
+    (scene.mirror.path / path).unlink()
+    scene.pull()
+    assert published_packs(scene.mirror) == before
+    file = scene.mirror.path / path
+    file.chmod(0o644)
+    file.write_bytes(before[path][:-1] + b"x")
+    scene.pull(check=True)
+    assert published_packs(scene.mirror) == before
+
+
+def test_a_disk_without_room_for_packs_holds_back_no_news(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.pull()
+    scene.publish(2, SECOND)
+
+    def refuses(*_: object) -> None:
+        raise StorageError("no space left on the device")
+
+    monkeypatch.setattr(Tree, "put_joined", refuses)
+    assert scene.pull().releases == [("us", "stable", 2)]
+    assert scene.fresh_release() == 2
+    version = scene.publisher.repository.documents["snapshot"]["version"]
+    assert version not in map(snapshot_of, published_packs(scene.mirror))

@@ -78,6 +78,9 @@ def test_why_it_halted_is_shown_and_a_person_goes_on_without_a_sender(rolling: H
     assert f"HALTED ITSELF at {NOW:%Y-%m-%d} " in text
     assert why in text
     assert told(rolling, "rollout", "show")["schedule"]["halted"]["why"] == why
+    refused = run(rolling, "rollout", "resume", "--ignore-reports-of", "nobody")
+    assert (refused.exit_code, "nobody named 'nobody' has reported of release 2" in refused.output) == (2, True)
+    assert "HALTED" in run(rolling, "rollout", "show").stdout
     result = run(rolling, "rollout", "resume", "--ignore-reports-of", "virginia-1")
     assert result.exit_code == 0, result.output
     assert "HALTED" not in run(rolling, "rollout", "show").stdout
@@ -91,7 +94,19 @@ def test_an_edge_gets_its_token_once(rolling: Home, tmp_path: Path) -> None:
     assert (edge.name, edge.regions) == ("tokyo-1", ("jp",))
     assert run(rolling, "reports", "add-edge", "tokyo-1", "--region", "jp").exit_code == 2
     assert run(rolling, "reports", "add-edge", "b", "--region", "xx").exit_code == 2
-    edge_reports(tmp_path).mkdir(parents=True)
+    assert run(rolling, "reports", "add-edge", "osaka-1", "--region", "jp", "--edge", str(tmp_path)).exit_code == 2
+    (tmp_path / ".mirror").mkdir()
     found = told(rolling, "reports", "add-edge", "osaka-1", "--region", "jp", "--edge", str(tmp_path))
     assert EdgeList(edge_reports(tmp_path) / FILE).of(found["token"]) is not None
     assert EdgeList(rolling.directory / FILE).of(found["token"]) is None
+
+
+@pytest.mark.parametrize("data", [None, b"", b"two words", "ü".encode(), b"x" * 2000])
+def test_an_edge_that_is_to_report_has_a_token(rolling: Home, tmp_path: Path, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / "token").write_bytes(data)
+    root = str(rolling.directory / "root.json")
+    words = ("--region", "jp", "--upstream", "http://127.0.0.1:9", "--root", root)
+    result = run(rolling, "edge", str(tmp_path / "edge"), *words, "--report-token", str(tmp_path / "token"))
+    assert (result.exit_code, "holds no token of an edge" in result.output) == (2, True)
+    assert not (tmp_path / "edge").exists()

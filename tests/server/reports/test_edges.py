@@ -13,7 +13,8 @@ from coldchain_server.reports.edges import FILE, EdgeList, KnownEdge, digest_of,
 def test_adding_and_taking_off(tmp_path: Path) -> None:
     path = tmp_path / FILE
     edges = EdgeList(path)
-    assert edges.of("anything") is None
+    for nobody in ("anything", "", "\udcff", "ü" * 2000):
+        assert edges.of(nobody) is None
     one, two = edges.add("tokyo-1", ["jp"]), edges.add("osaka-1", ["jp", "kr"])
     assert one != two
     assert edges.of(one) == KnownEdge("tokyo-1", ("jp",), digest_of(one))
