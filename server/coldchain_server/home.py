@@ -9,6 +9,7 @@
     HOME/root.json         root version 1, which customers pin
     HOME/keys/             encrypted key files; carry the offline ones away
     HOME/catalogue.sqlite  feeds, snapshots, releases
+    HOME/reports/          counted outcome reports, one store for each jurisdiction they stay in
     HOME/content/          files by SHA-256: snapshots' files, sections, descriptions, manifests
     HOME/changes/          change lists between consecutive releases, by channel and region
     HOME/drafts/           releases that are built and not yet published
