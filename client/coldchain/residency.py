@@ -136,7 +136,8 @@ def parse_move(data: bytes, limits: Limits = LIMITS) -> Move:
         sha256=fields.sha256("sha256"),
         time=fields.time("time"),
         old_names=tuple(
-            check_token(name if isinstance(name, str) else "?", "region") for name in fields.items("old_names", MOST_REGIONS)
+            check_token(name if isinstance(name, str) else "?", "region")
+            for name in fields.items("old_names", MOST_REGIONS)
         ),
     )
     fields.done()

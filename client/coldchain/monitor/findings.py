@@ -35,7 +35,8 @@ KINDS: Final[dict[str, Kind]] = {
     "not-a-manifest": Kind(True, "an entry that is no release manifest, or is one of another product"),
     "newer-entry": Kind(True, "an entry in a later format than this program knows (exit code 17 elsewhere)"),
     "residency": Kind(
-        True, "an entry about where outcome reports are that is malformed, of another product, or contradicts the one before it"
+        True,
+        "an entry about where outcome reports are that is malformed, of another product, or contradicts the one before it",
     ),
     "bundle-missing": Kind(True, "a bundle that an entry names cannot be fetched"),
     "unreachable": Kind(False, "something that an entry names could not be had for now; it is asked for again"),

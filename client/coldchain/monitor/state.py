@@ -176,7 +176,12 @@ def _channel(value: canonical.JSON) -> Channel:
 
 
 def _place(value: canonical.JSON) -> tuple[str, str]:
-    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str) or not canonical.is_sha256(value[1]):
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not isinstance(value[0], str)
+        or not canonical.is_sha256(value[1])
+    ):
         raise MalformedError("state.json: a place")
     return value[0], str(value[1])
 

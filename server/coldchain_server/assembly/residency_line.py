@@ -21,7 +21,9 @@ from coldchain.errors import StateError, UsageError
 from coldchain_server.assembly.regions import Regions, load_regions
 
 _TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
-_LINE = re.compile(r"""^([ \t]*(?:residency|"residency"|'residency')[ \t]*=[ \t]*)(?:"[^"\n]*"|'[^'\n]*')""", re.MULTILINE)
+_LINE = re.compile(
+    r"""^([ \t]*(?:residency|"residency"|'residency')[ \t]*=[ \t]*)(?:"[^"\n]*"|'[^'\n]*')""", re.MULTILINE
+)
 
 
 def with_residency(regions: Regions, region: str, store: str) -> Regions:

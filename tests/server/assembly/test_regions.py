@@ -47,7 +47,18 @@ BAD = {
     "a store that cannot be named so": US + "[stores.'a b']\njurisdiction = 'x'\n",
     **{
         f"a store at {path!r}": US + STORE + f"path = {path}\n"
-        for path in ("''", "'.'", "'/'", "'../x'", "'/x/../y'", '"a\\u0000b"', "1", "'reports/us'", "'reports/us/sg'", "'reports'")
+        for path in (
+            "''",
+            "'.'",
+            "'/'",
+            "'../x'",
+            "'/x/../y'",
+            '"a\\u0000b"',
+            "1",
+            "'reports/us'",
+            "'reports/us/sg'",
+            "'reports'",
+        )
     },
     "name": '[regions."../us"]\njurisdiction = "x"\n',
     "not a table": "[regions]\nus = 1\n",
@@ -98,7 +109,8 @@ jurisdiction = "Norway"
 """
     regions = load_regions(text)
     assert regions.store_names() == ["ch", "us", "fra", "idle", "jp", "apac", "sg"]
-    found = {name: (one.jurisdiction, str(one.path)) for name in regions.store_names() if (one := regions.store(name))}
+    stores = map(regions.store, regions.store_names())
+    found = {one.name: (one.jurisdiction, str(one.path)) for one in stores}
     assert found == {
         "ch": ("ch", "reports/ch"),
         "us": ("United States", "/mnt/us"),

@@ -92,8 +92,16 @@ def test_other_spellings_are_left_to_their_author(text: str) -> None:
 
 
 def test_text_that_only_looks_like_the_table_is_passed_over() -> None:
-    fake = '[regions.jp]\njurisdiction = "x"\nedges = [\n"https://a/",\n]\n[[regions.jp.policy]]\naction = "add"\nkind = "feed"\nname = "y"\n'
-    text = f"{fake}reason = '''x'''\n[regions.us]\njurisdiction = 'y'\nresidency = 'jp'\n"
+    fake = """[regions.jp]
+jurisdiction = "x"
+[[regions.jp.policy]]
+action = "add"
+kind = "feed"
+name = "y"
+# [regions.us]
+reason = "x [regions.us] y"
+"""
+    text = f"{fake}[regions.us]\njurisdiction = 'y'\nresidency = 'jp'\n"
     assert set_residency(text, "us", "ch") == text.replace("= 'jp'", '= "ch"')
 
 
