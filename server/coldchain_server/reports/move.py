@@ -46,6 +46,7 @@ from coldchain_server.reports.moving import (
     finish_moving,
     forget_moving,
     read_moving,
+    sweep_moving,
     write_moving,
 )
 from coldchain_server.reports.store import ReportStore
@@ -81,6 +82,7 @@ def mover(home: Home) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError("reports are being moved by another process", todo="try again when it is done") from None
+        sweep_moving(home)
         yield
     finally:
         os.close(handle)

@@ -37,8 +37,8 @@ from coldchain.bundle.manifest import MOST_REGIONS
 from coldchain.canonical import Fields, Object
 from coldchain.errors import MalformedError, StorageError
 from coldchain.limits import LIMITS
-from coldchain_server.home import Home
-from coldchain_server.storage.durable import disk, make_directory, move, write_file
+from coldchain_server.home import REGIONS, Home
+from coldchain_server.storage.durable import disk, make_directory, move, sweep, write_file
 
 FORMAT: Final = "coldchain-moving-1"
 Step = Literal["copying", "logging", "logged", "switching"]
@@ -128,6 +128,13 @@ def write_moving(home: Home, found: Moving) -> None:
     path = _path(home, found.region)
     make_directory(path.parent)
     write_file(path, found.encode())
+
+
+def sweep_moving(home: Home) -> None:
+    """Removes what a killed mover left half-written. The caller is the mover."""
+    sweep(home.directory / REGIONS)
+    for region in {*home.regions().regions, *(one.region for one in all_moving(home))}:
+        sweep(_path(home, region))
 
 
 def finish_moving(home: Home, found: Moving) -> None:

@@ -32,7 +32,7 @@ from coldchain_server.assembly.regions import Regions
 from coldchain_server.home import Home
 from coldchain_server.reports.moving import explained
 from coldchain_server.reports.store import ReportStore
-from coldchain_server.storage.durable import disk, make_directory, write_file
+from coldchain_server.storage.durable import disk, make_directory, sweep, write_file
 
 MARK: Final = "store.json"
 FORMAT: Final = "coldchain-store-1"
@@ -137,6 +137,8 @@ def _make(home: Home, name: str, directory: Path) -> bytes:
         known = _read(record)
         if known is not None:
             return known
+        for path in (record, directory / MARK):
+            sweep(path)
         mark = _read(directory / MARK)
         if mark is None:
             make_directory(directory)
