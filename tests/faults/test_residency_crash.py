@@ -29,6 +29,7 @@ import pytest
 from coldchain.errors import BusyError, ColdchainError
 from coldchain.tlog.offline import verify_proof
 from coldchain.tlog.proof import OfflineProof
+from coldchain_server.assembly.residency_line import set_residency
 from coldchain_server.home import Home
 from coldchain_server.reports import move as room
 from coldchain_server.reports.moving import Moving, all_moving
@@ -291,7 +292,7 @@ def test_every_report_counts_once_at_every_point(made: World, memory: Path) -> N
 
 def removing_first(patch: pytest.MonkeyPatch) -> None:
     """The old copy goes before regions.toml names the new one."""
-    real = room.set_residency
+    real = set_residency
 
     def early(text: str, region: str, store: str) -> str:
         with ReportStore.open(Path(swept[-1].home.directory / "reports" / "us")) as old:
@@ -307,7 +308,7 @@ def switching_first(patch: pytest.MonkeyPatch) -> None:
 
     def early(home: Home, region: str, target: str) -> Moving | None:
         moving = real(home, region, target)
-        home.write_regions(room.set_residency(home.regions_text(), region, target))
+        home.write_regions(set_residency(home.regions_text(), region, target))
         return moving
 
     patch.setattr(residents, "begin", early)
@@ -316,7 +317,7 @@ def switching_first(patch: pytest.MonkeyPatch) -> None:
 
 def not_sealing(patch: pytest.MonkeyPatch) -> None:
     """A report that comes between the last comparison and the switch is left behind."""
-    real = room.set_residency
+    real = set_residency
 
     def late(text: str, region: str, store: str) -> str:
         swept[-1].send()

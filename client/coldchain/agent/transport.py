@@ -208,7 +208,7 @@ class HttpSource:
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, path: str, fields: dict[str, str], seconds: float
+        self, path: str, fields: dict[str, str], seconds: float, body: bytes | None = None
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
         import aiohttp
 
@@ -217,11 +217,16 @@ class HttpSource:
             raise self._throttled("is too busy, and asked to be left alone", left)
         self._traffic.requests += 1
         fields, way = self._way(fields)
+        method = "GET" if body is None else "POST"
+        if body is not None:
+            way |= {"data": body, "skip_auto_headers": ("Content-Type",)}
         begun, deadline = asyncio.get_running_loop().time(), asyncio.timeout(seconds)
         try:
             async with (
                 deadline,
-                self._session.get(f"{self.url}/{path}", headers=fields, allow_redirects=False, **way) as response,
+                self._session.request(
+                    method, f"{self.url}/{path}", headers=fields, allow_redirects=False, **way
+                ) as response,
             ):
                 _check_encoding(self.url, path, response)
                 yield response, deadline
@@ -300,6 +305,18 @@ class HttpSource:
                 keep anybody from that.
         """
         return await self._whole(f"v1/wait?tag={etag[1:-1]}&seconds={seconds}", {}, most, seconds)
+
+    async def post(self, path: str, body: bytes, fields: Mapping[str, str], seconds: float) -> int:
+        """Sends ``body``, with Host, its length and these fields and nothing else; returns the answer's status, whatever it is.
+
+        What the answer holds besides is not read, and a server that is busy is not remembered for it.
+
+        Raises:
+            TransportError: no answer came.
+        """
+        self._manner.allowance.ask(metadata=True)
+        async with self._request(path, dict(fields), seconds, body) as (response, _):
+            return response.status
 
     async def _whole(self, path: str, fields: dict[str, str], most: int, wait: int) -> Answer:
         self._manner.allowance.ask(metadata=True)

@@ -11,6 +11,7 @@
     state.json             :mod:`coldchain.install.state`
     agent.json, usage.json :mod:`coldchain.install.agent_state`, :mod:`coldchain.agent.allowance`
     sources.json           :mod:`coldchain.install.source_health`
+    reports.json           :mod:`coldchain.install.report_memory`
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
     policy.toml            the customer's own policy: which releases may be applied, and when (:mod:`coldchain.customer_policy`)
@@ -81,6 +82,7 @@ ENTRIES = frozenset(
         "agent.json",
         "usage.json",
         "sources.json",
+        "reports.json",
         "lock",
         "agent.lock",
     }

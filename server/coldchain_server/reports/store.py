@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from coldchain import canonical
 from coldchain.errors import BusyError, MalformedError, StateError, StorageError
@@ -151,7 +151,7 @@ class ReportStore:
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, directory: Path, takes: frozenset[str] | None = None) -> ReportStore:
+    def open(cls, directory: Path, takes: frozenset[str] | None = None) -> Self:
         """Opens the store in this directory; makes both where they are missing.
 
         Args:
@@ -200,7 +200,7 @@ class ReportStore:
         with self._lock:
             self._connection.close()
 
-    def __enter__(self) -> ReportStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -267,6 +267,14 @@ class ReportStore:
             for region in {row[0] for row in rows}:
                 self._check_open(region)
             self._connection.executemany("INSERT OR REPLACE INTO pardons VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def sums(self, region: str, channel: str, release: int) -> list[tuple[str, str, int]]:
+        """Sender, outcome and count of a release's reports, ordered."""
+        return self._rows(
+            "SELECT sender, outcome, SUM(count) FROM counts WHERE region = ? AND channel = ? AND release = ?"
+            " GROUP BY sender, outcome ORDER BY sender, outcome",
+            (region, channel, release),
+        )
 
     def regions(self) -> list[str]:
         """The regions that something is kept of, sealed or not."""

@@ -124,6 +124,8 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("rollout", "show"): (),
     ("rollout", "hold"): (),
     ("rollout", "resume"): (),
+    ("reports", "show"): (),
+    ("reports", "add-edge"): ("one", "--region", "us"),
     ("region", "list"): (),
     ("region", "preview"): ("us",),
     ("withdraw",): ("1", "--reason", "why"),
