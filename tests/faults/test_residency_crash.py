@@ -193,9 +193,10 @@ async def _state_after(template: World, world: World) -> str:
         await check_logged(home)
     problems = (await residents.show(home)).problems
     assert not problems, problems
-    (moving,) = all_moving(home) or [None]
-    if moving is None:
+    underway = all_moving(home)
+    if not underway:
         return "untouched" if configured == "us" else "moved"
+    (moving,) = underway
     return f"{moving.step}, {'switched' if configured == 'ch' else 'not switched'}"
 
 

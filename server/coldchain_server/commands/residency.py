@@ -13,6 +13,7 @@ from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.reports.move import Signing, abandon, begin, go_on, logged_move, mover
 from coldchain_server.reports.moving import Moving, all_moving
+from coldchain_server.reports.stores import retire_store
 from coldchain_server.reports.whereabouts import whereabouts
 from coldchain_server.signing.roles import now_utc
 
@@ -75,6 +76,19 @@ def residency_move(
     lines = [f"log entry {one.index}: {logged_move(one)}" for one in moved]
     idle = "no move is on its way" if resume else f"{region or 'every region'} is in store {target} already"
     out({"moves": [_as_json(one) for one in moved]}, as_json, lines or [idle])
+
+
+@residency.command("retire", epilog=example("coldchain-server residency retire us"))
+@click.argument("store")
+@home_option
+@json_option
+def residency_retire(store: str, directory: Path, as_json: bool) -> None:
+    """Take away a store that keeps nothing any more, so that its volume may go. What keeps something is not taken away."""
+    home = Home(directory)
+    home.require()
+    with mover(home):
+        where = retire_store(home, store)
+    out({"store": store, "directory": str(where)}, as_json, [f"store {store} is no more; {where} may go"])
 
 
 def _check(region: str, *, every: bool, target: str, resume: bool, give_up: bool) -> None:

@@ -30,9 +30,9 @@ from coldchain.canonical import Fields
 from coldchain.errors import ColdchainError, MalformedError, StateError, StorageError, UsageError
 from coldchain_server.assembly.regions import Regions
 from coldchain_server.home import Home
-from coldchain_server.reports.moving import explained
-from coldchain_server.reports.store import ReportStore
-from coldchain_server.storage.durable import disk, make_directory, sweep, write_file
+from coldchain_server.reports.moving import all_moving, explained
+from coldchain_server.reports.store import FILE, ReportStore
+from coldchain_server.storage.durable import disk, make_directory, remove, sweep, write_file
 
 MARK: Final = "store.json"
 FORMAT: Final = "coldchain-store-1"
@@ -116,6 +116,36 @@ def open_store(
             todo="is its volume mounted? If you moved the store, its path in regions.toml must say where to",
         )
     return ReportStore.open(directory, takes)
+
+
+def retire_store(home: Home, name: str) -> Path:
+    """Takes away an empty store that nothing is kept in any more, so that its volume may go. The caller is the mover.
+
+    Returns:
+        Where it was.
+
+    Raises:
+        StateError: a region's reports are kept there, or on their way there, or something lies there.
+        StorageError: it cannot be opened, so that nobody knows whether it is empty.
+    """
+    regions = home.regions()
+    if name not in made_stores(home):
+        raise StateError(f"there is no store {name!r} that was ever used", todo="coldchain-server residency show")
+    users = sorted(regions.kept_in(name)) or [
+        one.region for one in all_moving(home) if name in (one.source, one.target)
+    ]
+    directory = store_directory(home, name, regions)
+    with open_store(home, name, frozenset(), regions) as store:
+        if users or store.regions():
+            raise StateError(
+                f"store {name} is in use by {', '.join(users or store.regions())}",
+                kept="the store",
+                todo="coldchain-server residency move --region NAME --to ANOTHER",
+            )
+    remove(_record(home, name))
+    for file in (FILE, MARK):  # empty; what a crash leaves of it here is a new store's beginning
+        remove(directory / file)
+    return directory
 
 
 def made_stores(home: Home) -> list[str]:
