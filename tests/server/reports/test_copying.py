@@ -121,7 +121,12 @@ def test_the_lines_are_read_as_one_while_it_is_still(tmp_path: Path) -> None:
         adding.join()
         assert total(store, ["us"]).reports == before.reports + 1
         assert store.sealed() == ["jp"]
-        with pytest.raises(StorageError), store.still():
-            store.seal("us")
-            store._rows("nonsense")
+
+        def broken() -> None:
+            with store.still():
+                store.seal("us")
+                store._rows("nonsense")
+
+        with pytest.raises(StorageError):
+            broken()
         assert store.sealed() == ["jp"]
