@@ -158,6 +158,7 @@ async def go_on(
         first = (await log.checkpoint()).size
         moving = copy(home, moving, first, signing.now, say)
     if moving.step == "logging":
+        _check(home, home.regions(), moving, moving.source)
         say(f"{moving.region}: asking the witnesses")
         async with catalogue.publisher():
             moving = await _log(home, moving, signing)

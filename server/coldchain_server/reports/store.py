@@ -25,6 +25,7 @@ Source: https://sqlite.org/pragma.html#pragma_synchronous.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,6 +79,7 @@ _KEYS: Final = {"counts": 9, "batches": 2, "pardons": 4}
 """How many of the columns tell a row from all others."""
 
 Row = tuple[Any, ...]
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -281,6 +283,13 @@ class ReportStore:
         tables = " UNION ".join(f"SELECT region FROM {table}" for table in _COLUMNS)  # noqa: S608 - names of ours
         return [row[0] for row in self._rows(f"{tables} ORDER BY region")]
 
+    def holds(self, region: str) -> bool:
+        """Whether anything is kept of a region; found by the index, however much there is."""
+        return any(
+            self._rows(f"SELECT 1 FROM {table} WHERE region = ? LIMIT 1", (region,))  # noqa: S608 - names of ours
+            for table in TABLES
+        )
+
     def forget(self, before: str) -> int:
         """Removes counts of hours before this one (``2026-06-01T09:00:00Z``); returns how many rows that were.
 
@@ -430,16 +439,18 @@ class ReportStore:
 
 def line_of(table: str, row: Row) -> bytes:
     """A row's line in :meth:`ReportStore.lines`."""
-    return canonical.encode([table, *row]) + b"\n"
+    line = _plain([table, *row])
+    # the standard library's encoder spells all that is in a store as canonical.encode() does, but for what it escapes
+    return (canonical.encode([table, *row]) if "\\" in line else line.encode()) + b"\n"
 
 
 def _bounds(table: str, region: str, after: Row, upto: Row) -> tuple[str, Row]:
-    """The WHERE clause of a span, by key: rows are ordered by it, and it has an index."""
+    """The WHERE clause of a span, by key. The region stands alone in it: only then SQLite finds both ends by its index."""
     size = _KEYS[table]
-    key = f"({', '.join(_COLUMNS[table].split(', ')[:size])})"
-    marks = f"({', '.join('?' * size)})"
+    key = f"({', '.join(_COLUMNS[table].split(', ')[1:size])})"
+    marks = f"({', '.join('?' * (size - 1))})"
     where = "region = ?" + (f" AND {key} > {marks}" if after else "") + (f" AND {key} <= {marks}" if upto else "")
-    return where, (region, *after[:size], *upto[:size])
+    return where, (region, *after[1:size], *upto[1:size])
 
 
 @contextmanager

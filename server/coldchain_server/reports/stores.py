@@ -41,10 +41,13 @@ _MOST_MARK: Final = 1024
 
 def store_name(home: Home, region: str) -> str:
     """The store that keeps the reports of this region. Raises UsageError for a region that regions.toml does not name."""
-    regions = home.regions().regions
-    if region not in regions:
-        raise UsageError(f"there is no region {region!r}", todo="regions are " + ", ".join(regions))
-    return regions[region].residency
+    return _residency(home.regions(), region)
+
+
+def _residency(regions: Regions, region: str) -> str:
+    if region not in regions.regions:
+        raise UsageError(f"there is no region {region!r}", todo="regions are " + ", ".join(regions.regions))
+    return regions.regions[region].residency
 
 
 def store_directory(home: Home, name: str, regions: Regions | None = None) -> Path:
@@ -70,7 +73,8 @@ def report_store(home: Home, region: str) -> ReportStore:
         StateError: reports of the region lie in another store, and no move put them there.
         StorageError: the store cannot be opened.
     """
-    name, regions = store_name(home, region), home.regions()
+    regions = home.regions()
+    name = _residency(regions, region)
     for other in made_stores(home):
         if other != name and holds(home, other, region, regions) and not explained(home, region, name, other):
             raise StateError(
@@ -85,7 +89,7 @@ def holds(home: Home, name: str, region: str, regions: Regions) -> bool:
     """Whether a store keeps anything of a region; not, as far as anybody can tell here, when it cannot be opened."""
     try:
         with open_store(home, name, regions=regions) as store:
-            return region in store.regions()
+            return store.holds(region)
     except ColdchainError:
         return False  # a volume that is away is no reason to refuse reports whose own store is here
 

@@ -8,7 +8,8 @@
 
 Nothing is believed that was not read just now. What does not fit is a problem, in words: reports where neither regions.toml nor a move
 puts them, a store that is away or damaged (it may hold anything), a region that regions.toml has elsewhere than its last entry in the
-log. Without problems it is shown that each region's reports are in its store and nowhere else here.
+log, a store that is said to lie in another jurisdiction than then. Without problems it is shown that each region's reports are in its
+store and nowhere else here.
 """
 
 from __future__ import annotations
@@ -230,7 +231,9 @@ async def _log(home: Home, found: Whereabouts, now: datetime, witnesses: Witness
     finished = {one.index: one for one in all_moved(home)}
     underway = {name for one in found.moving for name in one.names}
     places, product = Places(), home.settings().product
+    jurisdictions: dict[str, str] = {}
     for index, move, entry in await _moves(log, found):
+        jurisdictions |= {place.store: place.jurisdiction for place in (move.source, move.target)}
         again, problems = places.take(move)
         found.problems += [f"log entry {index}: {problem}" for problem in problems]
         if move.product != product:
@@ -247,6 +250,11 @@ async def _log(home: Home, found: Whereabouts, now: datetime, witnesses: Witness
                 found.problems.append(f"log entry {index}: {error.what}")
             continue
         found.moves.append(LoggedMove(index, move, size, names, record.final if record else None))
+    found.problems += [
+        f"the log says that store {store.name} lies in {stated}; regions.toml says {store.jurisdiction}"
+        for store in found.stores
+        if (stated := jurisdictions.get(store.name, store.jurisdiction)) != store.jurisdiction
+    ]
     found.problems += [f"a move was finished whose entry {index} is none in the log" for index in finished]
     for region, (store, _) in places.stores.items():
         configured = found.regions.get(region)

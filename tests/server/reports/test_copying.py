@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coldchain import canonical
 from coldchain.errors import StorageError
 from coldchain_server.reports import copying
 from coldchain_server.reports.copying import NOTHING, copy_region, total
 from coldchain_server.reports.moving import Total
-from coldchain_server.reports.store import Batch, Count, Pardon, ReportStore
+from coldchain_server.reports.store import TABLES, Batch, Count, Pardon, ReportStore, _bounds, line_of
 from tests.server.memory import memory_folder
 from tests.server.reports.residents import ONE
 
@@ -130,3 +131,32 @@ def test_the_lines_are_read_as_one_while_it_is_still(tmp_path: Path) -> None:
         with pytest.raises(StorageError):
             broken()
         assert store.sealed() == ["jp"]
+
+
+def test_both_ends_of_a_piece_are_found_by_the_index(tmp_path: Path) -> None:
+    with ReportStore.open(tmp_path) as store:
+        for table in TABLES:
+            row = (1,) * 12
+            where, values = _bounds(table, "us", row, row)
+            ((*_, plan),) = store._rows(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {where}", values)
+            assert plan.startswith(f"SEARCH {table} USING PRIMARY KEY (region=? AND "), plan
+            assert ">" in plan
+            assert "<" in plan
+
+
+@given(st.lists(st.text(max_size=6) | st.integers(-(2**53) + 1, 2**53 - 1), max_size=6).map(tuple))
+def test_a_line_is_canonical(row: tuple[object, ...]) -> None:
+    assert line_of("counts", row) == canonical.encode(["counts", *row]) + b"\n"  # type: ignore[list-item]
+
+
+def test_two_copies_are_not_told_apart_by_what_is_forgotten_in_one(tmp_path: Path) -> None:
+    with ReportStore.open(tmp_path / "a") as original, ReportStore.open(tmp_path / "b") as copy:
+        original.add([ONE, replace(ONE, region="jp")])
+        for store, sealed in ((copy, "us"), (original, "us")):
+            copy_region(original, copy, "us")
+            store.seal(sealed)
+            before = total(original, ["us"])
+            store.forget("2027-01-01T00:00:00Z")
+            assert total(original, ["us"]) == total(copy, ["us"]) == before
+            assert store.holds("us")
+            assert not store.holds("jp")

@@ -95,6 +95,10 @@ def _region_gone(home: Home) -> None:
     home.write_regions(home.regions_text().replace('[regions.nippon]\nalias = "jp"\n', ""))
 
 
+def _elsewhere(home: Home) -> None:
+    home.write_regions(home.regions_text().replace('"Switzerland"', '"Sweden"'))
+
+
 def _forgotten_entry(home: Home) -> None:
     (moved,) = all_moved(home)
     write_moving(home, replace(moved, index=7))
@@ -116,6 +120,7 @@ PROBLEMS: dict[Callable[[Home], None], str] = {
     _damaged: "the file of store jp is damaged",
     _edited: "the log says that the reports of us went to store ch; regions.toml says us",
     _region_gone: "store jp holds 16 reports of nippon, which is no region of regions.toml",
+    _elsewhere: "the log says that store ch lies in Switzerland; regions.toml says Sweden",
     _forgotten_entry: "a move was finished whose entry 7 is none in the log",
     _another_record: "the file of the move that entry 0 states says something else",
 }
