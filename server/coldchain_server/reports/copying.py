@@ -43,20 +43,20 @@ def total(store: ReportStore, regions: Iterable[str]) -> Total:
     digest = hashlib.sha256()
     reports = rows = 0
     for region in regions:
-        for table, row in _rows(store, region):
-            digest.update(line_of(table, row))
+        for table, piece in _pieces(store, region):
+            digest.update(b"".join(line_of(table, row) for row in piece))
             if table == "counts":
-                rows += 1
-                reports += row[-1]
+                rows += len(piece)
+                reports += sum(row[-1] for row in piece)
     return Total(reports, rows, digest.hexdigest())
 
 
 NOTHING: Final = Total(0, 0, hashlib.sha256().hexdigest())
 
 
-def _rows(store: ReportStore, region: str) -> Iterator[tuple[str, Row]]:
+def _pieces(store: ReportStore, region: str) -> Iterator[tuple[str, list[Row]]]:
     for table in TABLES:
         after: Row = ()
         while rows := store.span(table, region, after, most=PIECE):
-            yield from ((table, row) for row in rows)
+            yield table, rows
             after = rows[-1]

@@ -279,13 +279,18 @@ def switch(home: Home, moving: Moving, say: Say) -> Moving:
 
 
 def settle(home: Home, moving: Moving, say: Say) -> None:
-    """Compares what is on the new store's disk with the old one's, and lets the new one take reports."""
+    """Compares what is on the new store's disk with what was compared before the switch, and lets the new one take reports.
+
+    A copy that went bad meanwhile is made again, from an original that did not.
+    """
     with _stores(home, moving, home.regions()) as (source, target):
         if not set(moving.names) & set(target.sealed()):
             return  # it took reports already, so the two differ
-        copy_all(source, target, moving, say)
-        if compare(moving, source, target) != moving.final:
-            raise _not_as_compared(moving)
+        if total(target, moving.names) != moving.final:
+            if total(source, moving.names) != moving.final:
+                raise _not_as_compared(moving, "and its copy neither")
+            copy_all(source, target, moving, say)
+            compare(moving, source, target)
         with target.still():
             for name in moving.names:
                 target.unseal(name)
@@ -295,7 +300,7 @@ def remove(home: Home, moving: Moving, say: Say) -> None:
     """Removes what the old store holds, if it is what was compared, or nothing any more."""
     with _stores(home, moving, home.regions()) as (source, _):
         if total(source, moving.names) not in (moving.final, NOTHING):
-            raise _not_as_compared(moving)
+            raise _not_as_compared(moving, f"its copy in {moving.target} was, and counts")
         with source.still():
             for name in moving.names:
                 source.remove(name)
@@ -332,11 +337,11 @@ def compare(moving: Moving, source: ReportStore, target: ReportStore) -> Total:
     return original
 
 
-def _not_as_compared(moving: Moving) -> ResidencyError:
+def _not_as_compared(moving: Moving, copy: str) -> ResidencyError:
     return ResidencyError(
-        f"region {moving.region}: store {moving.source} holds other reports than those that were compared before the switch",
-        kept=f"both: nothing was removed; store {moving.target} counts",
-        todo="find out who wrote to it; restore it from a backup of before, then: " + GO_ON,
+        f"region {moving.region}: what store {moving.source} holds is not what was compared before the switch, {copy}",
+        kept="both stores, as they are",
+        todo="find out who wrote there; restore that store from a backup of before, then: " + GO_ON,
     )
 
 

@@ -105,6 +105,12 @@ reason = "x [regions.us] y"
     assert set_residency(text, "us", "ch") == text.replace("= 'jp'", '= "ch"')
 
 
+def test_a_line_within_a_string_is_not_taken_for_it() -> None:
+    text = '[regions.us]\njurisdiction = """\\\nresidency = "jp" """\nresidency = "us"\n'
+    assert load_regions(text).regions["us"].jurisdiction == 'residency = "jp" '
+    assert set_residency(text, "us", "ch") == text.replace('"us"', '"ch"')
+
+
 @settings(max_examples=50)
 @given(st.permutations(["us", "eu", "jp", "kr", "sg", "au", "row"]), st.integers(0, 6))
 def test_one_after_the_other_in_any_order(order: list[str], stores: int) -> None:

@@ -14,7 +14,7 @@ from coldchain.residency import Place
 from coldchain_server.home import Home
 from coldchain_server.reports import move as room
 from coldchain_server.reports.copying import total
-from coldchain_server.reports.move import abandon, begin, copy, finish_logged, mover, settle
+from coldchain_server.reports.move import abandon, begin, copy, finish_logged, mover
 from coldchain_server.reports.moving import Moving, all_moved, all_moving, read_moving, write_moving
 from coldchain_server.reports.store import FILE, Batch, ReportStore
 from coldchain_server.reports.stores import open_store, report_store
@@ -179,32 +179,46 @@ async def test_a_copy_that_is_not_equal_ends_it_before_anything_is_said(
     assert (await show(home)).problems == []
 
 
-async def test_a_copy_that_goes_bad_after_the_log_is_made_good_or_keeps_the_old_one(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("bad", ["copy", "original", "both"])
+async def test_what_goes_bad_after_the_switch_is_made_good_or_kept(
+    home: Home, bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = counted(home, "us")
-    real_settle = settle
+    before, real = counted(home, "us"), room.settle
 
     def damaged(home_: Home, moving: Moving, say: Callable[[str], None]) -> None:
-        with open_store(home_, "ch") as store:
-            store.put("us", store.lines("us")[2:])
-        real_settle(home_, moving, say)
+        for name in {"copy": ["ch"], "original": ["us"], "both": ["us", "ch"]}[bad]:
+            with open_store(home_, name) as store:
+                store.put("us", store.lines("us")[2:])
+        real(home_, moving, say)
 
     monkeypatch.setattr(room, "settle", damaged)
-    await residents.move(home)
-    assert counted(home, "us") == before
+    if bad == "copy":
+        await residents.move(home)
+        assert counted(home, "us") == before
+        assert "us" not in everything(home)["us"]
+        return
+    with pytest.raises(ResidencyError, match="is not what was compared before the switch"):
+        await residents.move(home)
+    assert everything(home)["us"]["us"]
+    assert len(all_moving(home)) == 1
+    if bad == "both":
+        with pytest.raises(BusyError):
+            arrive(home, "us", 1)
+        return
+    assert counted(home, "us") == before, "a good copy is not made again from a bad original"
+    assert arrive(home, "us", 1)
 
 
 async def test_an_old_copy_that_somebody_wrote_to_is_not_removed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = room.settle
+    real = room.remove
 
     def writing(home_: Home, moving: Moving, say: Callable[[str], None]) -> None:
         with open_store(home_, "us") as store:
             store.put("us", store.lines("us")[1:])
         real(home_, moving, say)
 
-    monkeypatch.setattr(room, "settle", writing)
-    with pytest.raises(ResidencyError, match="other reports than those that were compared"):
+    monkeypatch.setattr(room, "remove", writing)
+    with pytest.raises(ResidencyError, match="its copy in ch was, and counts"):
         await residents.move(home)
     assert everything(home)["us"]["us"]
     assert len(all_moving(home)) == 1
