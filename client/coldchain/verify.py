@@ -330,6 +330,9 @@ def decide(release: RegionRelease, rollout: RolloutState | None, installed: int 
         return Decision("wait", number, f"the rollout is about release {rollout.release}, not about {number}")
     if rollout.held:
         return Decision("held", number, f"the rollout of release {number} is held at {rollout.share} %")
+    if installed is None:
+        # A share spares those who are protected already; this one has nothing that a bad release could break.
+        return Decision("apply", number, f"nothing is installed here, so release {number} is not waited for")
     if installed in rollout.withdrawn:
         return Decision(
             "apply", number, f"release {installed}, which is installed, was withdrawn; {number} replaces it"

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from coldchain import cli
 from coldchain.install.agent_state import AgentState, Moment, write_agent_state
 from coldchain.install.directory import ClientDirectory
-from coldchain.install.report_memory import ReportMemory, Sent, write_report_memory
+from coldchain.install.report_memory import Sent, change_report_memory
 from docs.make_schemas import FOLDER, SHAPES, page
 from tests.client.monitor.conftest import template, ways, world
 from tests.client.monitor.watched import Watched
@@ -125,9 +125,8 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
     said = run("status", place, code=30)
     assert said["engines"]["yara"]["refused"]
     (waiting,) = said["reports"]["waiting"]  # a directory takes no reports
-    with ClientDirectory(endpoint.directory).locked():
-        memory = ReportMemory().sent(Sent(waiting.encode(), datetime.now(UTC), "https://edge.example"))
-        write_report_memory(ClientDirectory(endpoint.directory), memory)
+    sent = Sent(waiting.encode(), datetime.now(UTC), "https://edge.example")
+    change_report_memory(ClientDirectory(endpoint.directory), lambda memory: memory.sent(sent))
     assert run("status", place, code=30)["reports"]["last"]["bytes"] == waiting
     endpoint.publish(2, SECOND | {"rules.yar": b"rule Acme_Rule { condition: false }\n"})
     done = run("update", place)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from tests.server.memory import memory_folder
 from tests.server.release.test_rollout import scheduled
 from tests.server.reports.sending import post_all, report, sums
 from tests.server.test_serve import serving
-from tests.server.web.published import until
+from tests.server.web.published import Client, until
 from tests.system.test_edges import endpoint, words
 
 QUICK = ("--reports-every", "0.3")
@@ -55,11 +58,15 @@ async def test_an_endpoint_s_report_goes_through_two_edges_and_is_counted_once()
                 assert memory.last is not None
                 assert (memory.last.data, memory.last.url, memory.waiting) == (report(), url_of(two), ())
                 assert (await update(client)).action == "current"  # which is said to nobody
-                await until(lambda: sums(home))
+                await until(lambda: bool(sums(home)))
                 assert sums(home) == {("one", "applied"): 1}
                 assert await two.end() == 0
             for process in (origin, one, two):
                 assert b"127.0.0.1:" not in process.raw.replace(b'"url": "http://127.0.0.1:', b"")
+
+
+def all_lines(raw: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in raw.splitlines()]
 
 
 async def stands(home: Home) -> tuple[list[str], str]:
@@ -81,7 +88,7 @@ async def test_a_rollout_halts_itself_and_goes_on_when_a_person_says_so() -> Non
             assert set(await post_all(server.port, [good] * 48 + [bad] * 2)) == {204}
             assert await stands(home) == ([], "")  # 4 %, and two failures are too few
             assert await post_all(server.port, [bad]) == [204]
-            await until(lambda: server.said("rollout halted itself"))
+            await until(lambda: server.said("rollout halted itself") is not None)
             held, why = await stands(home)
             assert (held, why[:60]) == (["us", "jp"], "endpoints in us report that release 2 fails: 3 of 51 reports")
             client = endpoint(home, folder / "client", url_of(server))
@@ -99,10 +106,16 @@ async def test_a_rollout_halts_itself_and_goes_on_when_a_person_says_so() -> Non
             assert await stands(home) == ([], "")
             assert await post_all(port, [bad]) == [429]  # one network's hundred are used up
             assert await post_all(port, [bad], local="127.0.9.1") == [204]
-            await until(lambda: server.said("rollout halted itself"))
+            await until(lambda: server.said("rollout halted itself") is not None)
             assert (await stands(home))[0] == ["us", "jp"]
             line = server.said("rollout halted itself")
             assert line is not None
             assert "3 of 50 reports by one sender, 6.0 %, and the limit is 2 %" in line["why"]
+            listening = [one for one in all_lines(server.raw) if one["message"] == "listening"]
+            async with Client(*await asyncio.open_connection("127.0.0.1", listening[0]["metrics_port"])) as metrics:
+                page = (await metrics.get("/metrics")).body.decode()
+            assert 'coldchain_reports_total{outcome="applied",way="single"} 95' in page
+            assert 'coldchain_reports_total{outcome="engine-failed",way="single"} 6' in page
+            assert 'coldchain_report_requests_total{kind="single",verdict="too-many"} 1' in page
             assert await server.end() == 0
         assert b"127.0.9" not in server.raw

@@ -3,7 +3,7 @@
 ::
 
     hold agent.lock; read policy.toml and agent.json; READY
-    wait until a poll is due (:mod:`coldchain.agent.schedule`), a signal comes, or the end
+    wait until a poll is due (:mod:`coldchain.agent.schedule`), a signal comes, or the end; listen for news meanwhile, if that is wished
     write agent.json as if the poll had failed
     update() in a thread of its own, with what servers asked for so far
     write agent.json, metrics; one line of log; wait again
@@ -20,6 +20,7 @@ by design.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -30,8 +31,10 @@ from typing import Any, Final
 
 from coldchain.agent import schedule
 from coldchain.agent.agent_metrics import agent_metrics
+from coldchain.agent.listening import SPREAD_SECONDS, Listening
 from coldchain.agent.log_lines import Level, LogLines
 from coldchain.agent.network import NetworkSettings, read_network
+from coldchain.agent.news import NewsSettings
 from coldchain.agent.notify import Notify
 from coldchain.agent.reporting import LATER_SECONDS, LaterReports, send_waiting
 from coldchain.agent.schedule import Ending
@@ -124,6 +127,7 @@ class Agent:
         self._config: Config | None = None
         self._due = self._earliest = 0.0
         self._wake = asyncio.Event()
+        self._listening = Listening(directory, self._wake.set)
         self._stop = asyncio.Event()
         self._now_asked = self._reload_asked = False
         self._work: UpdateThread | None = None
@@ -188,6 +192,7 @@ class Agent:
                 self._notify.stopping()
                 pinging.cancel()
                 self._reports.stop()
+                await self._listening.end()
                 if self._work is not None:
                     await self._work.give_up(STOP_SECONDS)
                 self._log.line("info", "stopped", "what was installed stays in use", polls=self.polls)
@@ -203,10 +208,14 @@ class Agent:
             self._due = min(self._due, self._settings.boot() + left)
             words = f"in {left:.0f} s, when a server may be asked again" if left else "now"
             self._log.line("info", "a poll was asked for", words, next_seconds=round(left))
+        if self._listening.heard():
+            self._due = min(self._due, self._settings.boot() + SPREAD_SECONDS * self._settings.draw())
+            self._log.line("info", "news", "a server has something new; polling", next_seconds=round(self._left()))
         if self._left() <= 0:
             await self._poll()
             return
         self._wake.clear()
+        self._listen()
         if self._stop.is_set():
             return
         try:
@@ -218,6 +227,12 @@ class Agent:
             if self._health.stale != was:
                 self._say_stale()
                 self._tell_metrics()
+
+    def _listen(self) -> None:
+        if self._network.wait and not self._state.failures and not self._blocked():
+            settings = NewsSettings(self._urls(), self._network, self._told, self._settings.draw)
+            with contextlib.suppress(ColdchainError):  # what is wrong in the directory the next poll says
+                self._listening.begin(self._left(), settings)
 
     def _left(self) -> float:
         return self._due - self._settings.boot()
@@ -268,6 +283,9 @@ class Agent:
             self._due = self._settings.boot() + schedule.first_wait(blocked, self._settings.draw)
             return
         before, due, earliest = self._state, self._due, self._earliest
+        error = await self._listening.end()
+        if error is not None:
+            self._log.line("warning", "not listened", error.what, **_error_fields(error))
         self._begin()
         self.polls += 1
         self._told.poll_seconds = None

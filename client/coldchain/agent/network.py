@@ -18,6 +18,7 @@
     poll_seconds = 3600                            # without it: what the server suggests, else 3600
     least_poll_seconds = 300                       # bounds on what a server may suggest
     most_poll_seconds = 86400
+    wait = false                                   # true: hold a request open between polls, to hear of news at once
 
 Every key may be left out. Whatever is unknown, of another type or out of range is an error that names the key, never a guess.
 """
@@ -73,6 +74,7 @@ class NetworkSettings:
     poll_seconds: int | None = None
     least_poll_seconds: int = 300
     most_poll_seconds: int = _DAY
+    wait: bool = False
 
     def urls(self, configured: Sequence[str]) -> tuple[str, ...]:
         """Who is asked, in order: the mirrors, then the configured ones."""
@@ -161,6 +163,7 @@ def network_settings(table: Mapping[str, object]) -> NetworkSettings:
         client_certificate=certificate,
         client_key=key,
         poll_seconds=found.number("poll_seconds", 0) or None,
+        wait=found.flag("wait"),
         **{name: found.number(name, getattr(default, name)) for name in _NUMBERS if name != "poll_seconds"},
     )
     _check_together(settings)

@@ -2,13 +2,16 @@
 
 One request that the server holds until there is news or its time is over (``GET /v1/wait``, which says what timestamp the endpoint has
 and nothing of who it is). Whoever is told then polls as ever: what a server says here is believed for nothing else. Worked example, a
-wait of half an hour::
+wait of a quarter of an hour::
 
-    GET /v1/wait?tag=5c1f…&seconds=600      304 after ten minutes      nothing new
-    GET /v1/wait?tag=5c1f…&seconds=600      200 after three            news: poll now
+    GET /v1/wait?tag=5c1f…&seconds=240      304 after four minutes     nothing new
+    GET /v1/wait?tag=5c1f…&seconds=240      the connection breaks      the server was started anew
+    GET /v1/wait?tag=5c1f…&seconds=240      200 after two minutes      another timestamp, of a higher version: poll now
 
-Sources are asked in the order of an update. Where none of them can make anybody wait (a plain web server, a directory), or enough
-clients wait already, the time goes by and the poll comes at its end.
+Sources are asked in the order of an update, each for four minutes at a time, which is less than most routers keep a silent connection.
+One that is behind the endpoint has nothing to tell it and is passed over. One that could not be reached is asked again after a while.
+Where none can make anybody wait (a plain web server, a directory), or enough clients wait already, the time goes by and the poll comes
+at its end.
 """
 
 from __future__ import annotations
@@ -16,22 +19,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from coldchain.agent.network import NetworkSettings, network_of
+from coldchain.agent.second_opinion import newer
+from coldchain.agent.told import Told
 from coldchain.agent.transport import HttpSource, Source, Traffic, computed_etag, open_sources
-from coldchain.errors import TransportError
+from coldchain.errors import ColdchainError, ResponseError, ThrottledError, TransportError
 from coldchain.install import trusted
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.source_health import SourceMemory, random_draw
 from coldchain.limits import LIMITS, Limits
+from coldchain.tuf.metadata import parse_metadata
 
-MOST_SECONDS: Final = 600
+MOST_SECONDS: Final = 240
 PAUSE_SECONDS: Final = 5.0
 """A server that answers sooner than it was asked to, such as one that ends, is not asked again at once."""
+
+MOST_PAUSE_SECONDS: Final = 300.0
+"""The longest pause after servers that could not be reached, which grows from the one above."""
+
+Said = Literal["news", "nothing", "lost", "cannot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +52,43 @@ class NewsSettings:
     Attributes:
         urls: instead of the configured ones; None for those.
         network: instead of the customer's section; None for that.
+        told: what servers asked for, kept by the caller beyond this wait.
         draw: a number from 0 to below 1, at random.
         limits: bounds.
     """
 
     urls: Sequence[str] | None = None
     network: NetworkSettings | None = None
+    told: Told = field(default_factory=Told)
     draw: Callable[[], float] = random_draw
     limits: Limits = LIMITS
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The timestamp that the endpoint has."""
+
+    etag: str
+    version: int
+
+
+def known(directory: ClientDirectory, limits: Limits = LIMITS) -> Known | None:
+    """The endpoint's timestamp; None when it has none that can be read.
+
+    Raises:
+        ColdchainError: the directory's configuration is not in order.
+    """
+    data = trusted.stored(directory, directory.config(), limits).get("timestamp.json")
+    if data is None:
+        return None
+    try:
+        return Known(computed_etag(hashlib.sha256(data).hexdigest()), parse_metadata(data, "timestamp", limits).version)
+    except ColdchainError:
+        return None
+
+
 async def wait_for_news(directory: ClientDirectory, seconds: float, settings: NewsSettings | None = None) -> bool:
-    """Waits until a source says that its timestamp is another than the endpoint's, at most ``seconds``.
+    """Waits until a source says that it has a newer timestamp than the endpoint, at most ``seconds``.
 
     Takes no lock and writes nothing.
 
@@ -64,36 +100,45 @@ async def wait_for_news(directory: ClientDirectory, seconds: float, settings: Ne
     """
     settings = settings or NewsSettings()
     config, limits = directory.config(), settings.limits
-    timestamp = trusted.stored(directory, config, limits).get("timestamp.json")
-    if timestamp is None:
+    have = known(directory, limits)
+    if have is None:
         return True
-    etag = computed_etag(hashlib.sha256(timestamp).hexdigest())
     network = settings.network or network_of(read_customer_policy(directory, limits))
     urls = SourceMemory(directory, datetime.now(UTC)).order(settings.urls or network.urls(config.urls))
     clock = asyncio.get_running_loop().time
-    end = clock() + seconds
-    async with open_sources(urls, Traffic(), limits, network) as sources:
+    end, pause = clock() + seconds, PAUSE_SECONDS
+    async with open_sources(urls, Traffic(), limits, network, told=settings.told) as sources:
         while (left := end - clock()) > 0:
             begun, asked = clock(), max(min(round(left), MOST_SECONDS), 1)
-            said = await _ask(sources, etag, asked, limits)
-            if said:
+            said = await _ask(sources, have, asked, limits)
+            if said == "news":
                 return True
-            if said is None:  # nobody lets us wait
+            if said == "cannot":
                 await asyncio.sleep(max(end - clock(), 0.0))
-            elif clock() - begun < asked - 1:
-                await asyncio.sleep(PAUSE_SECONDS * (1.0 + settings.draw()) / 2.0)
+            elif said == "lost" or clock() - begun < asked - 1:
+                await asyncio.sleep(min(pause * (1.0 + settings.draw()) / 2.0, max(end - clock(), 0.0)))
+            pause = min(pause * 2.0, MOST_PAUSE_SECONDS) if said == "lost" else PAUSE_SECONDS
     return False
 
 
-async def _ask(sources: Sequence[Source], etag: str, seconds: int, limits: Limits) -> bool | None:
-    """Whether there is news, by the first source that can tell; None when none can."""
+async def _ask(sources: Sequence[Source], have: Known, seconds: int, limits: Limits) -> Said:
+    """What the first source says that can tell; ``lost`` when one might tell that cannot be reached now."""
+    found: Said = "cannot"
     for source in sources:
         if not isinstance(source, HttpSource):
             continue
         try:
-            answer = await source.wait(etag, seconds, limits.timestamp_bytes)
-        except TransportError:
+            answer = await source.wait(have.etag, seconds, limits.timestamp_bytes)
+        except (ThrottledError, ResponseError):
             continue
-        if not answer.missing:
-            return answer.data is not None
-    return None
+        except TransportError:
+            found = "lost"
+            continue
+        if answer.missing:
+            continue
+        if answer.data is None:
+            return "nothing"
+        if newer(answer.data, have.version, limits):
+            return "news"
+        found = "lost"  # it is behind, and may catch up
+    return found

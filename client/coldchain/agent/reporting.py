@@ -19,6 +19,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import coldchain
@@ -32,19 +33,17 @@ from coldchain.errors import (
     EngineDownError,
     EngineError,
     EvidenceError,
-    LockedError,
     NewerFormatError,
     VerificationError,
 )
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.policy_file import read_customer_policy
-from coldchain.install.report_memory import ReportMemory, Sent, read_report_memory, write_report_memory
+from coldchain.install.report_memory import ReportMemory, Sent, change_report_memory, read_report_memory
 from coldchain.install.source_health import read_source_health
 from coldchain.limits import LIMITS, Limits
 from coldchain.outcome_report import MOST_CODE, PATH, OutcomeReport, ReportOutcome
 
 LATER_SECONDS: Final = 300.0
-LOCK_TRIES: Final = 60
 _TAKEN: Final = (200, 202, 204)
 
 
@@ -67,28 +66,25 @@ class Noting:
 
     def ended(self, release: int, engines: Iterable[EngineOutcome]) -> None:
         """An update ended with this release installed."""
-        if not self._on:
-            return
-        engines = tuple(engines)
-        memory = read_report_memory(self._directory)
-        if self._trying is not None and self._trying[0] == release:
-            memory = memory.installed(*self._trying)
+        engines, trying = tuple(engines), self._trying
         failed = _failed(engines)
-        if failed is not None:
-            memory = self._saying(memory, release, "engine-failed", failed.exit_code)
-        elif not any(one.error for one in engines) and (
-            self._trying is not None or any(one.action == "activated" for one in engines)
-        ):
-            memory = self._saying(memory, release, "applied", 0)
-        self._write(memory)
+        came = trying is not None or any(one.action == "activated" for one in engines)
+        applied = came and not any(one.error for one in engines)
+
+        def change(memory: ReportMemory) -> ReportMemory:
+            if trying is not None and trying[0] == release:
+                memory = memory.installed(*trying)
+            if failed is not None:
+                return self._saying(memory, release, "engine-failed", failed.exit_code)
+            return self._saying(memory, release, "applied", 0) if applied else memory
+
+        self._change(change)
 
     def refused(self, error: ColdchainError) -> None:
         """An update ended with this error, and nothing new is installed."""
-        if not self._on or self._trying is None:
-            return
-        if isinstance(error, VerificationError | EvidenceError | NewerFormatError):
-            memory = read_report_memory(self._directory)
-            self._write(self._saying(memory, self._trying[0], "refused", error.exit_code, self._trying[1]))
+        trying = self._trying
+        if trying is not None and isinstance(error, VerificationError | EvidenceError | NewerFormatError):
+            self._change(lambda memory: self._saying(memory, trying[0], "refused", error.exit_code, trying[1]))
 
     def _saying(
         self, memory: ReportMemory, release: int, outcome: ReportOutcome, code: int, source: int | None = None
@@ -99,9 +95,10 @@ class Noting:
         region, channel, client = self._config.region, self._config.channel, coldchain.__version__
         return memory.saying(OutcomeReport(region, channel, source, release, outcome, min(code, MOST_CODE), client))
 
-    def _write(self, memory: ReportMemory) -> None:
-        with contextlib.suppress(ColdchainError):  # a disk that refuses costs a report, never an update
-            write_report_memory(self._directory, memory)
+    def _change(self, change: Callable[[ReportMemory], ReportMemory]) -> None:
+        if self._on:
+            with contextlib.suppress(ColdchainError):  # a disk that refuses costs a report, never an update
+                change_report_memory(self._directory, change)
 
 
 def _failed(engines: Iterable[EngineOutcome]) -> ColdchainError | None:
@@ -128,7 +125,7 @@ async def send_waiting(
     """Sends what is waiting, where reports are switched on; returns how many were taken. Raises nothing but a cancellation.
 
     Args:
-        directory: the endpoint's; its lock is taken for a moment after each report.
+        directory: the endpoint's; its lock is not needed.
         now: the clock.
         urls: instead of the configured ones.
         network: instead of the section of the directory's policy.toml.
@@ -150,9 +147,13 @@ async def send_waiting(
             until = asyncio.get_running_loop().time() + 3 * limits.report_seconds
             for one in waiting:
                 url = await _post(sources, one.data, until, limits.report_seconds)
-                await _remember(directory, one.data, Sent(one.data, now(), url) if url is not None else None)
+                change_report_memory(directory, partial(_sent, one.data, Sent(one.data, now(), url) if url else None))
                 taken += url is not None
     return taken
+
+
+def _sent(data: bytes, sent: Sent | None, memory: ReportMemory) -> ReportMemory:
+    return memory.sent(sent) if sent is not None else memory.failed(data)
 
 
 async def _post(sources: Iterable[Source], data: bytes, until: float, seconds: float) -> str | None:
@@ -164,19 +165,6 @@ async def _post(sources: Iterable[Source], data: bytes, until: float, seconds: f
                 if await source.post(PATH, data, {}, left) in _TAKEN:
                     return source.url
     return None
-
-
-async def _remember(directory: ClientDirectory, data: bytes, sent: Sent | None) -> None:
-    """Writes down what became of a report. While an update holds the lock, this waits; the update does not."""
-    own = ClientDirectory(directory.path)
-    for _ in range(LOCK_TRIES):
-        try:
-            with own.locked():
-                memory = read_report_memory(own)
-                write_report_memory(own, memory.sent(sent) if sent is not None else memory.failed(data))
-            return
-        except LockedError:
-            await asyncio.sleep(1.0)
 
 
 class LaterReports:

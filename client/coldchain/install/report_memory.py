@@ -14,13 +14,15 @@ A file that is missing or damaged counts as empty: at worst an outcome is report
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from coldchain import canonical
 from coldchain.canonical import JSON, Fields, Object
-from coldchain.errors import ColdchainError, MalformedError
+from coldchain.errors import ColdchainError, LockedError, MalformedError, StorageError
 from coldchain.install.directory import ClientDirectory
 from coldchain.limits import LIMITS
 from coldchain.outcome_report import MOST_RELEASE, OUTCOMES, OutcomeReport, parse_report
@@ -32,6 +34,8 @@ MOST_SAID: Final = 32
 MOST_WAITING: Final = 4
 MOST_TRIES: Final = 10
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+_TRIES: Final = 50
+_PAUSE_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +163,27 @@ def read_report_memory(directory: ClientDirectory) -> ReportMemory:
         return parse_report_memory(here.read(NAME, MOST_BYTES))
 
 
-def write_report_memory(directory: ClientDirectory, memory: ReportMemory) -> None:
-    """Writes it durably, if it says anything new. The lock must be held.
+def change_report_memory(directory: ClientDirectory, change: Callable[[ReportMemory], ReportMemory]) -> None:
+    """Changes it durably, whoever else changes it; an update that runs meanwhile is not in the way, and has nothing in its way.
+
+    Args:
+        directory: the endpoint's.
+        change: from what is there to what shall be there; may be called more than once.
 
     Raises:
+        LockedError: another process held it for a second.
         StorageError: the disk refused; what was there stands.
     """
-    data = memory.encode()
-    with directory.folder() as here:
-        if here.read(NAME, MOST_BYTES) != data:
-            here.write(NAME, data)
+    for last in range(_TRIES):
+        try:
+            with directory.reports_locked():
+                before = read_report_memory(directory)
+                after = change(before)
+                if after != before:
+                    with directory.folder() as here:
+                        here.write(NAME, after.encode())
+            return
+        except (LockedError, StorageError):  # an update that begins sweeps away what is half-written
+            if last == _TRIES - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)

@@ -92,7 +92,7 @@ class _Pull:
         self.state = self._read_state()
         fresh = not generation.served(self.directory)
         self._drop_expired()
-        async with open_sources(self.config.urls, self.traffic, self.limits) as opened:
+        async with open_sources(self.config.urls, self.traffic, self.limits, told=self.settings.told) as opened:
             self.sources = Sources(opened, self.directory.own, self.settings.progress, self.settings.conduct)
             changed = await self._bring()
         self.out.action = "mirrored" if fresh else "updated" if changed or self.out.files else "current"

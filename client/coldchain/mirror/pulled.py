@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from coldchain.agent.told import Told
 from coldchain.agent.transport import Progress
 from coldchain.canonical import JSON, Object
 from coldchain.install.source_health import Conduct
@@ -34,6 +35,7 @@ class PullSettings:
         progress: told how a download comes on.
         limits: bounds.
         conduct: told how the sources behave; None where nobody wants to know.
+        told: takes what servers ask for; None where nobody wants to know.
     """
 
     check: bool = False
@@ -41,6 +43,7 @@ class PullSettings:
     progress: Progress = silent
     limits: Limits = LIMITS
     conduct: Conduct | None = None
+    told: Told | None = None
 
 
 @dataclass

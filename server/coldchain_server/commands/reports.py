@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from coldchain.errors import StateError, UsageError
+from coldchain.mirror.directory import OWN
 from coldchain_server.commands.options import example, home_option, json_option, out, run
 from coldchain_server.home import Home
 from coldchain_server.release.rollout import course, judgements
@@ -16,6 +17,7 @@ from coldchain_server.reports.edges import FILE, EdgeList
 from coldchain_server.reports.shown import shown
 from coldchain_server.reports.spool import edge_reports
 from coldchain_server.signing.roles import load_state
+from coldchain_server.storage.durable import make_directory
 
 
 @click.group()
@@ -74,7 +76,8 @@ def _doubts(home: Home) -> list[dict[str, Any]]:
 def reports_add_edge(name: str, regions: tuple[str, ...], behind: Path | None, directory: Path, as_json: bool) -> None:
     """Let an edge send counted reports on: prints its token, once.
 
-    Put the token into a file that only the edge may read, and start the edge with --report-token FILE.
+    Put the token into a file that only the edge may read, and start the edge with --report-token FILE. Run this as the user whose
+    directory it is.
     """
     if behind is None:
         home = Home(directory)
@@ -82,6 +85,9 @@ def reports_add_edge(name: str, regions: tuple[str, ...], behind: Path | None, d
         _check(regions, home.regions().regions)
         path = home.directory / FILE
     else:
+        if not (behind / OWN).is_dir():
+            raise UsageError(f"{behind} is no edge's directory", todo="start that edge first")
+        make_directory(edge_reports(behind))
         path = edge_reports(behind) / FILE
     token = EdgeList(path).add(name, regions)
     value = {"name": name, "regions": list(regions), "token": token, "file": str(path)}

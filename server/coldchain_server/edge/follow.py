@@ -28,6 +28,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from coldchain.agent.second_opinion import TIMESTAMP, newer
+from coldchain.agent.told import Told
 from coldchain.agent.transport import Answer, HttpSource, Source, Traffic, computed_etag, open_sources
 from coldchain.errors import ColdchainError, LockedError, ResponseError, ThrottledError, TransportError
 from coldchain.install import durable
@@ -107,6 +108,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         self.traffic = Traffic()
+        self._told = Told()
         self._health = read_source_health(self.directory.own)
         self._sources: dict[str, Source] = {}
         self._cannot_wait: dict[str, datetime] = {}
@@ -117,7 +119,7 @@ class Follower:
 
     async def run(self) -> None:
         """Follows for ever."""
-        async with open_sources(self.config.urls, self.traffic, self.settings.limits) as opened:
+        async with open_sources(self.config.urls, self.traffic, self.settings.limits, told=self._told) as opened:
             self._sources = {one.url: one for one in opened}
             while True:
                 try:
@@ -248,7 +250,10 @@ class Follower:
     async def _poll(self, source: Source, stamp: _Stamp) -> Answer:
         known = self._etags.get(source.url)
         etag = known[1] if known is not None and known[0] == stamp.etag else stamp.etag
-        return await source.get(TIMESTAMP, self.settings.limits.timestamp_bytes, etag=etag)
+        self._told.poll_seconds = None
+        answer = await source.get(TIMESTAMP, self.settings.limits.timestamp_bytes, etag=etag)
+        self.freshness.hint(self._told.poll_seconds)
+        return answer
 
     async def _another(self, first: str, stamp: _Stamp, conduct: Conduct) -> _News | None:
         """Whether another upstream, each in its turn, has something newer than the one that was asked."""
@@ -287,7 +292,8 @@ class Follower:
         order = [first, *(url for url in self._order() if url != first)]
         begun = self.settings.now()
         conduct = Conduct(begun, self.settings.draw)
-        settings = PullSettings(now=self.settings.now, limits=self.settings.limits, conduct=conduct)
+        told = Told()
+        settings = PullSettings(now=self.settings.now, limits=self.settings.limits, conduct=conduct, told=told)
         before = self.freshness.served.generation
         try:
             with durable.disk(self.directory.path), self.directory.own.locked():
@@ -301,6 +307,7 @@ class Follower:
         self.changed = False
         self._last_pull = begun
         self.freshness.pulled(done)
+        self.freshness.hint(told.poll_seconds)
         if age is not None and (before != self.freshness.served.generation or done.action == "updated"):
             self._confirm(age)
         _log.info(

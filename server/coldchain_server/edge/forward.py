@@ -7,10 +7,12 @@
     POST      /v1/reports with the token
     204       forgotten here
     400, 413                             nobody will ever count it: forgotten, and said in the log
-    401, 403, 404, 405, 411, 429, 503    counted nowhere: the mark goes, the next upstream is asked, and the same batch again later
+    401, 403, 404, 405, 411, 429, 503,   counted nowhere: the mark goes, the next upstream is asked, and the same batch again later
+    no connection
     no answer, or any other one          perhaps counted there: it goes to that upstream and no other, again and again
 
-So a batch is at one upstream at most in one number, and that upstream counts a number once. What an edge is cut off with, it keeps.
+So a batch is at one upstream at most in one number, and that upstream counts a number once. What an edge is cut off with, it keeps, for
+thirty days.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from coldchain.agent.transport import HttpSource, Traffic, open_sources
@@ -27,13 +30,17 @@ from coldchain.errors import ColdchainError
 from coldchain.limits import LIMITS, Limits
 from coldchain.mirror.directory import MirrorConfig
 from coldchain.outcome_report import PATH
+from coldchain_server.reports.hours import hour_of
 from coldchain_server.reports.spool import Outgoing, Spool
 
 EVERY_SECONDS: Final = 60.0
 POST_SECONDS: Final = 30.0
+KEPT: Final = timedelta(days=30)
 _COUNTED: Final = (200, 202, 204)
 _NEVER: Final = (400, 413)
-_NOT_COUNTED: Final = (401, 403, 404, 405, 411, 429, 503)
+_NO_CONNECTION: Final = 0
+_NO_ANSWER: Final = -1
+_NOT_COUNTED: Final = (401, 403, 404, 405, 411, 429, 503, _NO_CONNECTION)
 
 _log = logging.getLogger("coldchain.edge")
 
@@ -72,6 +79,7 @@ class Forwarder:
         """
         sent = 0
         with await asyncio.to_thread(self.open_spool) as spool:
+            await asyncio.to_thread(spool.forget, hour_of(datetime.now(UTC) - KEPT))
             urls = [url for url in self.config.urls if "://" in url]
             async with open_sources(urls, Traffic(), self.limits) as sources:
                 servers = {one.url: one for one in sources if isinstance(one, HttpSource)}
@@ -107,11 +115,15 @@ class Forwarder:
         return False
 
     async def _post(self, source: HttpSource, batch: Outgoing) -> tuple[int, str]:
+        import aiohttp
+
         fields = {"Authorization": f"Bearer {self.token}"}
         try:
             return await source.post(PATH, batch.body, fields, POST_SECONDS), ""
         except ColdchainError as error:
-            return 0, error.what
+            # of the time limits, the session knows one alone: for connecting
+            never = isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+            return _NO_CONNECTION if never else _NO_ANSWER, error.what
 
     async def _over(self, spool: Spool, batch: Outgoing, end: str) -> bool:
         await asyncio.to_thread(spool.done, batch)

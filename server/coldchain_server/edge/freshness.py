@@ -93,6 +93,7 @@ class Freshness:
     def __init__(self, directory: MirrorDirectory, now: Callable[[], datetime] = utc_now) -> None:
         self._directory, self._now = directory, now
         self._written: datetime | None = None
+        self._hint = 0
         with directory.own.folder() as here:
             self.served = parse_served(here.read(NAME, MOST_BYTES))
         if self.served.generation != generation.current(directory):
@@ -113,6 +114,10 @@ class Freshness:
             self._write()
             self._written = self._now()
 
+    def hint(self, seconds: float | None) -> None:
+        """How often an upstream asks endpoints to poll; None where it did not say."""
+        self._hint = round(seconds) if seconds is not None else 0
+
     def _write(self) -> None:
         data = self.served.encode()
         with self._directory.own.folder() as here:
@@ -125,6 +130,10 @@ class Freshness:
         """For how many seconds nobody said that what is served is the newest; None when nobody ever did."""
         confirmed = self.served.confirmed
         return max(int((self._now() - confirmed).total_seconds()), 0) if confirmed is not None else None
+
+    def poll_seconds(self) -> int:
+        """What the upstream asked for, and our own age, which clients take off again; 0 when it asked for nothing."""
+        return self._hint + (self.age() or 0) if self._hint else 0
 
     def facts(self) -> Object:
         """The same for pages and ``--json``."""

@@ -32,7 +32,7 @@ from coldchain_server.catalogue.interface import Catalogue
 from coldchain_server.home import Home
 from coldchain_server.release.schedule import Schedule
 from coldchain_server.reports.judgement import HaltRule, Judgement, judge
-from coldchain_server.reports.tally import pardon, tallies
+from coldchain_server.reports.tally import pardon, senders, tallies
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state, sign
 from coldchain_server.signing.rotation import publish_roles, role_signers
@@ -239,7 +239,7 @@ async def change_rollout(
         Region -> {release, share, held} of the channel, as published now.
 
     Raises:
-        UsageError: no such region, a share outside 0 to 100, or no schedule that could hurry.
+        UsageError: no such region, a share outside 0 to 100, no schedule that could hurry, or no such sender.
         StateError: the channel has no release there yet, or the schedule does not allow it.
     """
     if share is not None and not 0 <= share <= 100:
@@ -270,9 +270,8 @@ async def change_rollout(
             standing = replace(standing, emergency=standing.emergency or emergency)
             if held is False:
                 # before it goes on: whoever dies in between leaves it held, and the reports that halted it do not halt it again
-                for region in now_stands.waves:
-                    if region in wanted:
-                        await asyncio.to_thread(pardon, home, region, channel, standing.release, ignore)
+                about = [region for region in now_stands.waves if region in wanted]
+                await asyncio.to_thread(_pardon, home, about, channel, standing.release, ignore)
                 if not any(entries[region]["held"] for region in now_stands.waves):
                     standing = replace(standing, halted=None)
         elif emergency:
@@ -283,6 +282,19 @@ async def change_rollout(
         if (entries, standing) != (now_stands.entries, now_stands.standing):
             await _publish(home, state, keyring, {channel: (entries, standing)}, now)
     return entries
+
+
+def _pardon(home: Home, regions: Sequence[str], channel: str, release: int, ignore: Collection[str]) -> None:
+    """Has these regions' reports count anew. Raises UsageError, and changes nothing, where nobody of that name has reported."""
+    known = {one for region in regions for one in senders(home, region, channel, release)}
+    if unknown := sorted(set(ignore) - known):
+        raise UsageError(
+            f"nobody named {unknown[0]!r} has reported of release {release}",
+            kept="the rollout as it is",
+            todo="coldchain-server reports show",
+        )
+    for region in regions:
+        pardon(home, region, channel, release, ignore)
 
 
 def _check_share(stands: Course, region: str, share: int, held: bool, now: datetime) -> None:

@@ -90,7 +90,7 @@ def check_names(name: str, regions: Iterable[str]) -> None:
 
 def digest_of(token: str) -> str:
     """What the file holds of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()  # a header may hold any byte
 
 
 def _read(path: Path) -> str:

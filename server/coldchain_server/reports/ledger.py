@@ -77,9 +77,7 @@ class Ledger:
         return await entry.done
 
     def _bounded(self, one: Count) -> Count:
-        if (
-            one.hour > self._hour
-        ):  # what comes later for an earlier hour still finds its keys, until the hour after that
+        if one.hour > self._hour:
             self._hour = one.hour
             self._keys.clear()
             self._known.clear()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coldchain.limits import LIMITS
+from coldchain.mirror.directory import OWN
 from coldchain_server.reports.batch import encode_batch
 from coldchain_server.reports.store import Count, ReportStore
 
@@ -32,7 +33,7 @@ _SCHEMA: Final = (
 
 def edge_reports(edge: Path) -> Path:
     """Where an edge keeps what is about reports; ``edge`` is its directory."""
-    return edge / ".mirror" / FOLDER
+    return edge / OWN / FOLDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,12 @@ def tallies(home: Home, region: str, channel: str, release: int) -> list[Tally]:
         return found
 
 
+def senders(home: Home, region: str, channel: str, release: int) -> list[str]:
+    """Who has reported of the release."""
+    with report_store(home, region) as store:
+        return list(_raw(store, region, channel, release))
+
+
 def ignored(home: Home, region: str, channel: str, release: int) -> list[str]:
     """The senders that do not count for this release, by a person's word."""
     with report_store(home, region) as store:
@@ -49,10 +55,9 @@ def pardon(home: Home, region: str, channel: str, release: int, ignore: Collecti
     with report_store(home, region) as store:
         before = {one.sender for one in _pardons(store, region, channel, release) if one.ignored}
         raw = _raw(store, region, channel, release)
-        senders = sorted({*raw, *before, *ignore})
         store.pardon(
             Pardon(region, channel, release, one, *_counts(raw.get(one)), int(one in before or one in ignore))
-            for one in senders
+            for one in sorted({*raw, *before, *ignore})
         )
 
 

@@ -45,6 +45,9 @@ class Copy(Protocol):
     def age(self) -> int | None:
         """Seconds since it was known to be the newest; None when it never was. The timestamp's ``Age`` field."""
 
+    def poll_seconds(self) -> int:
+        """The timestamp's ``max-age``, from which clients take off its ``Age``; 0 for none."""
+
     def facts(self) -> Object:
         """For both pages."""
 

@@ -72,12 +72,14 @@ def make_app(
         warnings: what ``/readyz`` shows beside them.
         now: the clock that expiry is judged by.
         metrics: whether ``/metrics`` is there. It tells how many endpoints ask, so it is not public by default.
-        poll_seconds: how often endpoints are asked to poll; 0 leaves that to them.
+        poll_seconds: how often endpoints are asked to poll; 0 leaves that to them. A copy says what its upstream says.
         copy: what is known of the age of what is served, where that is a copy of another server's.
         reports: takes outcome reports; None where none are taken.
     """
     counters = counters if counters is not None else Counters()
-    files = PublishedFiles(storage, counters, connections, poll_seconds)
+    files = PublishedFiles(
+        storage, counters, connections, copy.poll_seconds if copy is not None else lambda: poll_seconds
+    )
     health = Health(storage, checks, now, warnings, copy)
     app = web.Application(middlewares=[timed(connections)] if connections is not None else [])
     app.on_response_prepare.append(without_server_name)
@@ -226,7 +228,7 @@ async def serve(
         reuse_port: share the port with other processes (SO_REUSEPORT).
         metrics_port: serve ``/metrics`` on this port of the loopback address; 0 takes a free one.
         now: the clock that expiry is judged by.
-        poll_seconds: how often endpoints are asked to poll; 0 leaves that to them.
+        poll_seconds: how often endpoints are asked to poll; 0 leaves that to them. A copy says what its upstream says.
         copy: what is known of the age of what is served, where that is a copy of another server's.
         reports: takes outcome reports; None where none are taken.
         counters: where to count; None for new ones.

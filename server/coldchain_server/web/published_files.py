@@ -26,7 +26,7 @@ Source: RFC 9110 and RFC 9111; ``immutable`` is RFC 8246.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -59,17 +59,21 @@ class PublishedFiles:
         storage: where the files are.
         counters: ``responses`` by kind of file and status, ``response_bytes`` of their bodies.
         connections: gives each request its deadline; None in an application without :class:`Connections`.
-        poll_seconds: how often endpoints are asked to poll, which ``timestamp.json`` says as its max-age; 0 leaves that to them.
+        poll_seconds: says how often endpoints are asked to poll, which is ``timestamp.json``'s max-age; 0 leaves that to them.
             Shared caches are told to ask every time all the same (s-maxage).
     """
 
     def __init__(
-        self, storage: Storage, counters: Counters, connections: Connections | None = None, poll_seconds: int = 0
+        self,
+        storage: Storage,
+        counters: Counters,
+        connections: Connections | None = None,
+        poll_seconds: Callable[[], int] = lambda: 0,
     ) -> None:
         self._storage = storage
         self._counters = counters
         self._connections = connections
-        self._poll = f"max-age={poll_seconds}, s-maxage=0" if poll_seconds else None
+        self._poll_seconds = poll_seconds
         self.tags = EntityTags(storage)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -128,8 +132,8 @@ class PublishedFiles:
         tagged = await self.tags.look_up(published)
         if tagged is None:
             return refusal(404, "not published")
-        if self._poll is not None and published.path == TIMESTAMP:
-            published = replace(published, cache_control=self._poll)
+        if published.path == TIMESTAMP and (seconds := self._poll_seconds()):
+            published = replace(published, cache_control=f"max-age={seconds}, s-maxage=0")
         return choose(request, published, tagged)
 
     async def _send(self, request: web.Request, part: _Part, opened: Opened | None) -> web.StreamResponse:

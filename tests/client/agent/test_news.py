@@ -86,17 +86,21 @@ async def test_a_server_that_ends_hands_over_to_the_next(scene: Scene, monkeypat
 
 
 async def test_the_request_says_what_the_endpoint_has_and_nothing_else(scene: Scene) -> None:
+    newer = scene.publisher.files["metadata/timestamp.json"]
+
     async def script(server: RawServer, _: Asked, writer: Writer) -> None:
-        server.write(writer, answer(b"{}"))
+        server.write(writer, answer(newer))
 
     async with running(scene.storage) as origin:
         await run(scene.client, origin.url)
+    tag = digest(newer)[:32]
+    scene.publish()
+    newer = scene.publisher.files["metadata/timestamp.json"]
     async with raw_server(script) as server:
         assert await wait(scene.client, 10_000, server.url)
     (asked,) = server.asked
     assert set(asked.fields) == {"host"}
-    tag = digest(scene.publisher.files["metadata/timestamp.json"])[:32]
-    assert asked.path == f"v1/wait?tag={tag}&seconds=600"
+    assert asked.path == f"v1/wait?tag={tag}&seconds=240"
 
 
 def test_waiting_and_a_pack_are_two_things(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

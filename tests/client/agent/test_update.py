@@ -613,6 +613,18 @@ async def test_an_endpoint_applies_when_its_bucket_is_below_the_share(
         assert directory.state().bucket == (2, bucket)
 
 
+async def test_an_endpoint_without_anything_waits_for_no_share_but_for_the_end_of_a_hold(
+    tmp_path: Path, publisher: Publisher
+) -> None:
+    async with publisher.origin() as url:
+        publisher.publish(2, SECOND, share=0, held=True)
+        directory = publisher.client(tmp_path / "endpoint", url)
+        assert "is held" in (await refused(directory, draw=lambda _: 9999)).what
+        publisher.repository.set_rollout(2, 0)
+        publisher.repository.publish("rollout")
+        assert (await run(directory, draw=lambda _: 9999)).release == 2
+
+
 # -- attacks on the whole --------------------------------------------------------------------------------------------
 
 

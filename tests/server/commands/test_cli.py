@@ -74,6 +74,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
             )
         ),
         *(f"rollout {name}" for name in ("set", "advance", "hold", "resume", "show")),
+        *(f"reports {name}" for name in ("show", "add-edge")),
         *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
     }
 

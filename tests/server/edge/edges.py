@@ -28,8 +28,8 @@ class Place(Scene):
         self.root = path / "root.json"
         self.root.write_bytes(self.publisher.repository.pinned)
 
-    def origin(self, port: int = 0) -> contextlib.AbstractAsyncContextManager[Origin]:
-        return running(DirectoryStorage(self.upstream), port=port)
+    def origin(self, port: int = 0, poll_seconds: int = 0) -> contextlib.AbstractAsyncContextManager[Origin]:
+        return running(DirectoryStorage(self.upstream), port=port, poll_seconds=poll_seconds)
 
     def words(self, *urls: str, region: str = "us") -> list[str]:
         """What a first run of an edge is told."""

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from coldchain.agent.transport import open_sources
+from coldchain.agent.told import Told
+from coldchain.agent.transport import Traffic, open_sources
 from coldchain.errors import ColdchainError
 from coldchain.install.source_health import read_source_health
 from coldchain.limits import LIMITS, Limits
 from coldchain.mirror.directory import MirrorDirectory
 from coldchain_server.edge.follow import PULL_EVERY, Follower, FollowSettings
 from coldchain_server.edge.freshness import Freshness
+from coldchain_server.edge.served_tree import ServedTree
+from coldchain_server.web.origin import running
 from tests.client.agent.publisher import FIRST, SECOND, Edge, Lie, serving
 from tests.client.agent.raw_server import Asked, RawServer, Writer, answer, raw_server
 from tests.client.mirror.test_pull import plain_server
@@ -72,7 +75,7 @@ async def edgy(place: Place, *urls: str, grace: int = 24, limits: Limits = LIMIT
         wait_seconds=1, poll_seconds=0.01, first_pause=0.01, now=lambda: place.now, draw=lambda: 0.5, limits=limits
     )
     follower = Follower(place.mirror, config, freshness, settings)
-    async with open_sources(config.urls, follower.traffic, limits) as opened:
+    async with open_sources(config.urls, follower.traffic, limits, told=follower._told) as opened:
         follower._sources = {one.url: one for one in opened}
         yield Edgy(place, follower, freshness)
 
@@ -100,6 +103,31 @@ async def test_one_pull_for_each_change_and_one_request_when_there_is_none(place
         before = requests(origin)
         await one.turn()
         assert requests(origin) - before == 1
+
+
+async def test_how_often_endpoints_are_asked_to_poll_comes_down_a_chain_of_edges(place: Place, tmp_path: Path) -> None:
+    async def asked(url: str) -> float | None:
+        told = Told()
+        async with open_sources([url], Traffic(), told=told) as (source,):
+            await source.get(TIMESTAMP, LIMITS.timestamp_bytes)
+        return told.poll_seconds
+
+    for origin_asks, expected in ((600, 600.0), (0, None)):
+        async with place.origin(poll_seconds=origin_asks) as origin, edgy(place, origin.url) as one:
+            await one.turn()  # pulls
+            async with running(ServedTree(place.mirror), copy=one.freshness) as near:
+                assert await asked(near.url) == expected
+                below = Freshness(place.mirror, lambda: place.now)
+                config = replace(place.config, urls=(near.url,))
+                follower = Follower(place.mirror, config, below, FollowSettings(now=lambda: place.now))
+                async with open_sources(config.urls, follower.traffic, told=follower._told) as opened:
+                    follower._sources = {one.url: one for one in opened}
+                    for age in (0, 40):
+                        one.freshness.confirm(place.now - timedelta(seconds=age))
+                        follower._at_once = True
+                        await follower.turn()
+                        async with running(ServedTree(place.mirror), copy=below) as far:
+                            assert await asked(far.url) == expected
 
 
 async def test_a_restart_fetches_nothing(place: Place) -> None:

@@ -112,7 +112,7 @@ def test_many_small_senders_are_heard_together() -> None:
     assert not halts(*good, (FLOOD, FLOOD))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(honest=st.lists(COUNTS, min_size=2, max_size=25), liar=st.tuples(st.integers(0, FLOOD), st.integers(0, FLOOD)))
 def test_one_liar_moves_no_judgement_past_what_honest_senders_all_say(
     honest: list[tuple[int, int]], liar: tuple[int, int]
@@ -126,7 +126,7 @@ def test_one_liar_moves_no_judgement_past_what_honest_senders_all_say(
     assert halts(*bad, lie)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(counts=st.lists(COUNTS, max_size=25))
 def test_order_and_silent_senders_do_not_matter(counts: list[tuple[int, int]]) -> None:
     found = judge(tallied(*counts), RULE)

@@ -35,7 +35,9 @@ class Desk:
     counted: Counter[str] = field(default_factory=Counter)
     looks: int = 0
 
-    def open(self, **more: int) -> Reception:
+    def open(
+        self, per_network: int = reception.PER_NETWORK, direct_per_hour: int = reception.DIRECT_PER_HOUR
+    ) -> Reception:
         async def newest() -> Newest:
             self.looks += 1
             return self.published
@@ -44,7 +46,15 @@ class Desk:
             self.counted[" ".join([name, *labels.values()])] += amount
 
         ledger = Ledger(lambda _: ReportStore.open(self.path), pause=0.0)
-        return Reception(ledger, EdgeList(self.path / "edges.toml"), newest, now=lambda: self.now, count=count, **more)
+        return Reception(
+            ledger,
+            EdgeList(self.path / "edges.toml"),
+            newest,
+            per_network=per_network,
+            direct_per_hour=direct_per_hour,
+            now=lambda: self.now,
+            count=count,
+        )
 
     def rows(self) -> list[Count]:
         with ReportStore.open(self.path) as store:
