@@ -52,7 +52,7 @@ def fill(store: ReportStore, content: tuple[list[Count], dict[str, int], dict[st
     store.pardon(Pardon("us", "stable", 42, sender, number, 0, 0) for sender, number in pardons.items())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(source=CONTENT, target=CONTENT, piece=st.integers(1, 5))
 def test_whatever_was_there_it_is_equal_afterwards_and_nothing_else_changed(
     place: Path,

@@ -438,13 +438,13 @@ async def test_a_move_is_given_up_only_while_nothing_is_public(home: Home, monke
 
 async def test_a_full_disk_stops_it_and_space_lets_it_go_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite itself says that it is full: the new store's file may not grow."""
-    residents.fill_more(home, "us", 3000)
+    residents.fill_more(home, "us", 800)
     before, real = counted(home, "us"), open_store
 
     def full(home_: Home, name: str, *values: Any, **named: Any) -> ReportStore:
         store = real(home_, name, *values, **named)
         if name == "ch":
-            store._rows("PRAGMA max_page_count=20")
+            store._rows("PRAGMA max_page_count=12")
         return store
 
     monkeypatch.setattr(room, "open_store", full)
