@@ -28,10 +28,11 @@ from aiohttp.http_parser import HttpResponseParser
 
 from coldchain.agent import schedule
 from coldchain.agent.allowance import Allowance
+from coldchain.agent.answer_fields import poll_seconds
 from coldchain.agent.loop import ending_of
 from coldchain.agent.network import NetworkSettings
 from coldchain.agent.told import Told
-from coldchain.agent.transport import HttpSource, Traffic, _Manner, poll_seconds
+from coldchain.agent.transport import HttpSource, Traffic, _Manner
 from coldchain.errors import ColdchainError
 from coldchain.limits import LIMITS
 
@@ -123,7 +124,7 @@ def _run(
         ending: schedule.Ending = "good"
         try:
             # a Retry-After may be a date
-            with mock.patch("coldchain.agent.transport.datetime", _clock(now)):
+            with mock.patch("coldchain.agent.answer_fields.datetime", _clock(now)):
                 one.source._expect("metadata/timestamp.json", response, (304,))
         except ColdchainError as error:
             ending = ending_of(error)

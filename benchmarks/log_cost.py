@@ -37,7 +37,7 @@ from coldchain.keys import PublicKey
 from coldchain.tlog.checkpoint import Checkpoint
 from coldchain.tlog.merkle import prove_inclusion
 from coldchain.tlog.note import SignedNote, sign_text
-from coldchain.tlog.policy import parse_policy
+from coldchain.tlog.policy import Policy, parse_policy
 from coldchain.tlog.proof import OfflineProof
 from coldchain.tlog.tiles import TileReader, edge_root, right_edge
 from coldchain.tlog.vkey import Kind, NoteKey
@@ -150,13 +150,13 @@ class Timed(HttpWitnesses):
         return note, None
 
 
-async def found_origin(folder: Path, ports: dict[str, int]) -> tuple[Home, str]:
+async def found_origin(folder: Path, ports: dict[str, int], regions: str = DEFAULT) -> tuple[Home, str]:
     """An origin with the feeds of the fixtures, and witnesses of which two of three are asked for; and its log's vkey."""
     made = {name: found_witness(folder / name, f"{name}.example/witness", passphrase, DEMO) for name in ports}
     lines = [f"witness {name} {made[name].key.vkey} http://127.0.0.1:{port}" for name, port in ports.items()]
     policy = "\n".join([*lines, f"group q 2 {' '.join(ports)}", "quorum q", ""]).encode()
     settings = DEFAULT_SETTINGS + '[gate]\nengines = []\nwithout = "a benchmark of the log"\n'
-    founding = Founding(settings, DEFAULT, passphrase, DEMO, "log.coldchain.example/benchmark", policy)
+    founding = Founding(settings, regions, passphrase, DEMO, "log.coldchain.example/benchmark", policy)
     home = await found(folder / "origin", founding, now=now_utc())
     async with home.catalogue() as catalogue:
         for name, kind in KINDS.items():
@@ -206,9 +206,8 @@ async def one_release(home: Home, number: int) -> dict[str, float]:
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def evidence(manifest: bytes) -> list[tuple[str, str]]:
-    """Rows about a real manifest in a log of a million entries."""
-    size, index = 1_000_000, 666_666
+def proved(manifest: bytes, index: int, size: int, now: datetime) -> tuple[bytes, Policy]:
+    """A manifest's proof in a simulated log of that size, with three cosignatures; and the policy that takes it."""
     log, *keys = (SigningKey(bytes([seed]) * 32) for seed in range(4))
     log_key = NoteKey("log.coldchain.example/benchmark", Kind.ED25519, PublicKey(log.verify_key.encode()))
     witnesses = [
@@ -217,7 +216,6 @@ def evidence(manifest: bytes) -> list[tuple[str, str]]:
     ]
     lines = "".join(f"witness {name} {key.vkey}\n" for name, key in zip(WITNESSES, witnesses, strict=True))
     policy = parse_policy(f"log {log_key.vkey}\n{lines}group q 2 {' '.join(WITNESSES)}\nquorum q\n".encode())
-    now = datetime(2026, 6, 1, tzinfo=UTC)
     fetch = simulated(index, manifest)
     root = edge_root(right_edge(size, fetch))
     text = Checkpoint(log_key.name, size, root).text
@@ -225,7 +223,13 @@ def evidence(manifest: bytes) -> list[tuple[str, str]]:
     at = int(now.timestamp())
     signatures += [sign_text(text, key, signing(one), at) for key, one in zip(witnesses, keys, strict=True)]
     hashes = prove_inclusion(index, size, TileReader(size, root, fetch))
-    proof = OfflineProof(index, tuple(hashes), SignedNote(text, tuple(signatures))).encode()
+    return OfflineProof(index, tuple(hashes), SignedNote(text, tuple(signatures))).encode(), policy
+
+
+def evidence(manifest: bytes) -> list[tuple[str, str]]:
+    """Rows about a real manifest in a log of a million entries."""
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    proof, policy = proved(manifest, 666_666, 1_000_000, now)
     release = release_of(manifest)
 
     def check() -> object:

@@ -184,8 +184,8 @@ class HostileEdge:
 
 
 def flip_one_byte(path: str, body: bytes, _: Path) -> bytes:
-    """Changes one bit in the middle of every bundle file."""
-    if not path.endswith(".ccd"):
+    """Changes one bit in the middle of every bundle file, and of every pack that holds one."""
+    if not path.endswith((".ccd", ".pack")):
         return body
     middle = len(body) // 2
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
@@ -197,6 +197,8 @@ def swap_regions(path: str, body: bytes, public: Path) -> bytes:
     digest_or_version, _, rest = name.partition(".")
     if folder == "metadata" and rest == "jp.json":
         return (public / folder / f"{digest_or_version}.us.json").read_bytes()
+    if folder == "packs/jp/stable":
+        return (public / "packs" / "us" / "stable" / name).read_bytes()
     if folder == "targets/jp/stable":
         found = (public / "targets" / "us" / "stable").glob(f"*.{rest}")
         return max(found, key=lambda file: file.stat().st_mtime).read_bytes()

@@ -17,6 +17,7 @@ from typing import Any
 from coldchain import canonical
 from coldchain.bundle.delta import apply_delta
 from coldchain.bundle.manifest import Manifest
+from coldchain.bundle.pack import HEAD_BYTES, frame_length, parse_head
 from coldchain.evidence import check_manifest, open_evidence
 from coldchain.tuf.refresh import refresh
 from coldchain.verify import RegionRelease, Target, region_release, rollout_state
@@ -26,12 +27,13 @@ from coldchain_server.founding import Founding, found
 from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
-from coldchain_server.release.build import Built, build, utc_text
+from coldchain_server.release.build import Built, build
 from coldchain_server.release.bundle_files import load_description
 from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.roles import utc_text
 from tests.client.agent.publisher import hashes
 from tests.client.bundle.bundles import New, Old, Store
 from tests.client.tuf.repository import NOW
@@ -241,4 +243,18 @@ def read_all(home: Home, regions: Sequence[str] = ("us", "jp"), channel: str = "
     """The release that every region shows, whole; regions that differ are an error."""
     numbers = {read(home, region, channel, now).release.release for region in regions}
     assert len(numbers) == 1, f"torn: regions show releases {sorted(numbers)}"
+    check_packs(home)
     return numbers.pop()
+
+
+def check_packs(home: Home) -> None:
+    """Every pack that the timestamp in force leads to is of the files in force, whole."""
+    timestamp: Any = canonical.read_canonical((home.public / "metadata/timestamp.json").read_bytes(), "timestamp")
+    snapshot = timestamp["signed"]["meta"]["snapshot.json"]["version"]
+    for file in (home.public / "packs").rglob(f"{snapshot}.*.pack"):
+        data = file.read_bytes()
+        pack = parse_head(data[:HEAD_BYTES], data[HEAD_BYTES:][: frame_length(data[:HEAD_BYTES])], whole=False)
+        assert len(data) == pack.start + pack.length, f"torn: {file.name}"
+        for path, part in [*pack.parts.items(), *([(pack.content, data[pack.start :])] if pack.content else [])]:
+            if not path.startswith("log/consistency/"):
+                assert (home.public / path).read_bytes() == part, f"torn: {path} in {file.name}"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.history import Files
 from coldchain import cli
-from coldchain.agent.update import Outcome, update
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import update
 from coldchain.bundle.description import FILE_NAME, BundleDescription
 from coldchain.install.directory import ClientDirectory
 from coldchain_server.catalogue.interface import Catalogue, Feed
@@ -24,13 +25,13 @@ from coldchain_server.founding import Founding, found
 from coldchain_server.home import DEFAULT_SETTINGS, Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
-from coldchain_server.release.build import Built, build, utc_text
+from coldchain_server.release.build import Built, build
 from coldchain_server.release.bundle_files import load_description
 from coldchain_server.release.log import log_release
 from coldchain_server.release.publish import publish
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import now_utc
+from coldchain_server.signing.roles import now_utc, utc_text
 from coldchain_server.web.origin import running
 from tests.server.origins import NO_ENGINES
 

@@ -3,6 +3,7 @@
 ::
 
     poll      GET timestamp.json, conditional; unchanged: the stored metadata is loaded and verified again, offline
+    pack      another one: what it leads to, in one more request (:mod:`coldchain.agent.quick_update`)
     refresh   otherwise the full TUF workflow, from the first source that carries it to its end
     doubt     no news for long: do other sources have any? (:mod:`coldchain.agent.second_opinion`)
 """
@@ -14,8 +15,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
+from coldchain.agent.quick_update import QuickUpdate
 from coldchain.agent.second_opinion import newer_elsewhere
 from coldchain.agent.sources import Sources
+from coldchain.agent.streamed_pack import StreamedPack
 from coldchain.agent.transport import Answer, Source, computed_etag
 from coldchain.errors import ColdchainError, ThrottledError, TransportError
 from coldchain.install import trusted
@@ -23,6 +26,7 @@ from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.source_health import SourceMemory
 from coldchain.install.state import EntityTag, State
 from coldchain.limits import Limits
+from coldchain.tuf.metadata import Metadata
 from coldchain.tuf.poll import full_refresh_reason
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
@@ -33,7 +37,9 @@ class CurrentMetadata:
 
     Attributes:
         state: what is remembered, with the entity tag of what came and the time of a full workflow.
-        why: why the full workflow ran; None after a poll that sufficed.
+        why: why the full workflow ran; None after a poll, or a poll and a pack, that sufficed.
+        pack: the pack that came with the news, still open: whoever gets it closes it. None when there is none.
+        lacks_pack: the server that was polled and had no pack; None when none was missed.
     """
 
     def __init__(
@@ -45,12 +51,17 @@ class CurrentMetadata:
         state: State,
         now: datetime,
         limits: Limits,
+        installed: int | None = None,
     ) -> None:
         self._directory, self._config, self._sources, self._now, self._limits = directory, config, sources, now, limits
         self._memory = memory
         self._age = 0.0
+        self._refused: tuple[Source, ColdchainError, Metadata] | None = None
+        self._installed = installed
         self.state = state
         self.why: str | None = None
+        self.lacks_pack: Source | None = None
+        self.pack: StreamedPack | None = None
 
     async def find(self) -> TrustedSet:
         """What is in force now.
@@ -61,9 +72,17 @@ class CurrentMetadata:
         found = await self._poll()
         if found is None:
             found = await self._full()
+            self._blame(found)
         found = await self._doubt(found)
         self._memory.health.saw(hashlib.sha256(found.timestamp.raw).hexdigest(), self._now)
         return found
+
+    def _blame(self, found: TrustedSet) -> None:
+        """Notes who sent a pack that was refused, now that the same roles are good; if not by a root that it could not hold."""
+        if self._refused is not None:
+            source, error, root = self._refused
+            if found.root.version == root.version:
+                self._memory.conduct.note(source.url, error)
 
     async def _doubt(self, found: TrustedSet) -> TrustedSet:
         """What is in force by the newest timestamp of all sources, where there is a reason to ask the others."""
@@ -72,15 +91,15 @@ class CurrentMetadata:
         if not others or not health.doubtful(hashlib.sha256(raw).hexdigest(), self._age, self._now):
             return found
         health.asked = self._now
-        better = await newer_elsewhere(others, raw, found.timestamp.version, self._limits)
-        if better is None:
-            return found
-        self._sources.prefer(better)
-        newest = await self._full()
-        if newest.timestamp.version > found.timestamp.version:
-            self._memory.conduct.bad[first.url] = "behind"
-            self.why = f"{first.url} holds back news"
-        return newest
+        while (better := await newer_elsewhere(others, raw, found.timestamp.version, self._limits)) is not None:
+            self._sources.prefer(better)
+            newest = await self._full()
+            if newest.timestamp.version > found.timestamp.version:
+                self._memory.conduct.bad[first.url] = "behind"
+                self.why = f"{first.url} holds back news"
+                return newest
+            found, others = newest, others[others.index(better) + 1 :]  # it promised what it does not have
+        return found
 
     async def _poll(self) -> TrustedSet | None:
         """The quick check; None when the full workflow is due, with the reason in ``why``."""
@@ -115,7 +134,30 @@ class CurrentMetadata:
                 return trusted.recall(files, self._config, self._now, self._limits)
             except ColdchainError:
                 self.why = "the stored metadata is incomplete or has expired"
+        elif isinstance(seen, bytes):
+            return await self._quick(source, files, seen)
         return None
+
+    async def _quick(self, source: Source, files: dict[str, bytes], timestamp: bytes) -> TrustedSet | None:
+        """What the new timestamp leads to, with the pack that it names; None when the full workflow is due."""
+        if self._installed is None:
+            return None
+        quick = QuickUpdate(self._directory, self._config, self._installed, self._now, self._limits)
+        try:
+            done = await quick.run(source, self.state, files, timestamp)
+        except ThrottledError:
+            if not self._sources.turn():
+                raise
+            return None
+        self.lacks_pack = source if done.missing else None
+        if done.refusal is not None:
+            self._refused = source, done.refusal, trusted.newest_root(self._directory, self._config, self._limits)
+        if done.found is None or done.pack is None:
+            return None
+        self.pack = done.pack
+        self._sources.ask_first(done.pack)
+        self.why = None
+        return done.found
 
     def _etag(self, source: Source, timestamp: bytes) -> str:
         digest = hashlib.sha256(timestamp).hexdigest()

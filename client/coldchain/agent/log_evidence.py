@@ -3,7 +3,8 @@
 ::
 
     evidence.zst           a target of the region's role, small: manifest and proof; checked against the policy in force
-    log/tile/…             only when the log has grown since the checkpoint seen last: a few tiles, each checked against the root
+    log/consistency/…      only when the log has grown by more than this release, and only in a pack: the proof of it, ready made
+    log/tile/…             when that was not there: a few tiles, each checked against the root
     manifests/<sha256>     only when releases were skipped: the links between the new release and the installed one
     attestations/…         only when the policy asks for rebuilders: their signed word, one small file each
 
@@ -22,6 +23,7 @@ from typing import Protocol
 from coldchain.agent.transport import Source
 from coldchain.attestation import file_name, published_path
 from coldchain.bundle.manifest import Manifest, parse_manifest
+from coldchain.bundle.pack import consistency_path
 from coldchain.errors import EvidenceError, NewerFormatError, TransportError, VerificationError
 from coldchain.evidence import DO_NOT, Evidence, check_chain, check_evidence, check_manifest, refused
 from coldchain.install import public_log, trusted
@@ -31,8 +33,9 @@ from coldchain.keys import PublicKey
 from coldchain.limits import Limits
 from coldchain.rebuilders import check_attestation, check_rebuilders
 from coldchain.tlog.checkpoint import Checkpoint, OpenedCheckpoint, check_extends
-from coldchain.tlog.merkle import consistency_ranges, prove_consistency
+from coldchain.tlog.merkle import HASH_BYTES, consistency_ranges, growth_by_last, prove_consistency
 from coldchain.tlog.note import SignedNote
+from coldchain.tlog.proof import parse_proof
 from coldchain.tlog.tiles import Tile, TileReader, tiles_needed
 from coldchain.tuf.metadata import Metadata
 from coldchain.verify import MANIFEST, PROOF, RegionRelease
@@ -50,6 +53,13 @@ class FirstGood(Protocol):
         """The answer, or the most telling refusal."""
 
 
+class IfPacked(Protocol):
+    """Asks the pack that came with the news."""
+
+    async def __call__(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes | None:
+        """Its good answer; None when it has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogEvidence:
     """One run's check of the evidence.
@@ -60,6 +70,7 @@ class LogEvidence:
         first_good: asks the sources.
         now: the time of the run.
         limits: bounds.
+        packed: asks a pack, where there may be one.
     """
 
     directory: ClientDirectory
@@ -67,6 +78,7 @@ class LogEvidence:
     first_good: FirstGood
     now: datetime
     limits: Limits
+    packed: IfPacked | None = None
 
     async def check(
         self, root: Metadata, release: RegionRelease, manifest: bytes, proof: bytes | None, old: Version | None
@@ -93,7 +105,8 @@ class LogEvidence:
         found = check_evidence(manifest, proof, release, policy, self.now, self.limits)
         head = found.verified.head
         seen = public_log.seen_checkpoint(self.directory, policy, head.checkpoint.origin, self.limits)
-        await self.check_growth(seen, head.checkpoint, head.note)
+        held = self._held(seen, found, proof)
+        await self.check_growth(seen, head.checkpoint, head.note, held)
         if old is not None and old.release < release.release:
             await self._check_chain(manifest, release, old)
         return found
@@ -187,13 +200,23 @@ class LogEvidence:
                 todo=error.todo if error.todo != DO_NOT else NOT_ANY_MORE,
             ) from error
 
-    async def check_growth(self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote) -> None:
+    def _held(self, seen: OpenedCheckpoint | None, found: Evidence, proof: bytes | None) -> list[bytes] | None:
+        """The proof of the log's growth that the evidence holds: where nothing but the release has come to the log seen before."""
+        index = found.verified.index
+        if seen is None or not 0 < seen.checkpoint.size == index == found.verified.checkpoint.size - 1:
+            return None
+        return growth_by_last(index, parse_proof(proof or b"", self.limits).hashes, found.verified.leaf)
+
+    async def check_growth(
+        self, seen: OpenedCheckpoint | None, new: Checkpoint, note: SignedNote, held: list[bytes] | None = None
+    ) -> None:
         """Whether a checkpoint and the one seen before are of one history; the larger one is kept.
 
         Args:
             seen: the largest one that was believed here; None when there is none.
             new: the one that came, its log's signature checked.
             note: the same with its signatures.
+            held: the proof that it continues the one seen before, of hashes that hang under its root; None when there is none yet.
 
         Raises:
             EvidenceError: neither continues the other; the proof of that is kept.
@@ -208,7 +231,7 @@ class LogEvidence:
                 raise self._fork(seen, note, f"two roots for {new.size:,} entries")
             return
         older, newer = sorted((known, new), key=lambda one: one.size)
-        proof = await self._consistency(older, newer)
+        proof = held if held is not None else await self._consistency(older, newer)
         try:
             check_extends(older, newer, proof)
         except EvidenceError as error:
@@ -225,8 +248,10 @@ class LogEvidence:
         nodes = [node for nodes in consistency_ranges(older.size, newer.size) for node in nodes]
         if not nodes:
             return []
+        proof = await self._packed_proof(older, newer)
+        if proof:
+            return proof
         needed = tiles_needed(nodes, newer.size)
-        proof: list[bytes] = []
 
         async def ask(source: Source) -> bytes:
             tiles = {tile: await self._tile(source, tile) for tile in needed}
@@ -237,6 +262,22 @@ class LogEvidence:
             return b""
 
         await self.first_good(ask)
+        return proof
+
+    async def _packed_proof(self, older: Checkpoint, newer: Checkpoint) -> list[bytes]:
+        """The same from the pack, checked; nothing when it holds none, or no good one."""
+        proof: list[bytes] = []
+
+        async def ask(pack: Source) -> bytes:
+            most = HASH_BYTES * self.limits.proof_hashes
+            data = (await pack.get(consistency_path(older.size, newer.size), most)).data or b""
+            hashes = [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
+            check_extends(older, newer, hashes)
+            proof[:] = hashes
+            return b""
+
+        if self.packed is not None:
+            await self.packed(ask)
         return proof
 
     async def _tile(self, source: Source, tile: Tile) -> tuple[Tile, bytes]:

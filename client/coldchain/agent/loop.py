@@ -36,11 +36,12 @@ from coldchain.agent.log_lines import Level, LogLines
 from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.news import NewsSettings
 from coldchain.agent.notify import Notify
+from coldchain.agent.outcome import Outcome
 from coldchain.agent.reporting import LATER_SECONDS, LaterReports, send_waiting
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
 from coldchain.agent.transport import require_library
-from coldchain.agent.update import Outcome, Settings
+from coldchain.agent.update import Settings
 from coldchain.agent.update_thread import UpdateThread
 from coldchain.errors import (
     AllowanceError,

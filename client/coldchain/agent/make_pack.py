@@ -19,10 +19,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from coldchain.agent.sources import Sources
 from coldchain.agent.transport import Progress, Source, Traffic, open_sources
@@ -30,20 +31,23 @@ from coldchain.attestation import file_name, published_path
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.bundle.pack import encode_head
 from coldchain.canonical import Object
-from coldchain.errors import EvidenceError, NotPublishedError, ResponseError, UsageError
+from coldchain.errors import EvidenceError, NotPublishedError, UsageError
 from coldchain.evidence import check_evidence, effective_policy, open_evidence, refused
 from coldchain.install import durable
 from coldchain.install.directory import ClientDirectory
 from coldchain.limits import LIMITS, Limits
 from coldchain.rebuilders import check_rebuilders
 from coldchain.tlog.checkpoint import Checkpoint
-from coldchain.tlog.merkle import Node, consistency_ranges, leaf_hash
+from coldchain.tlog.leaves import LogTiles
+from coldchain.tlog.merkle import leaf_hash
 from coldchain.tlog.policy import Policy
-from coldchain.tlog.tiles import WIDTH, Tile, TileReader, tile_at, tiles_needed
+from coldchain.tlog.tiles import Tile
 from coldchain.tuf.metadata import Metadata
 from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.tuf.trusted_set import TrustedSet
 from coldchain.verify import ROLLOUT_ROLE, RegionRelease, Target, region_release, says_who_it_is
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,40 +292,22 @@ class _Maker:
         Raises:
             EvidenceError: the log does not hold a leaf, or a tile is not under the root.
         """
-        files: dict[Tile, bytes] = {}
-        reader = TileReader(head.size, head.root, files.get, self.limits)
-        missing = set(leaves)
-        wanted: dict[Tile, None] = {}
-        for index in range((head.size - 1) // WIDTH, -1, -1):
-            if not missing:
-                break
-            tile = tile_at(0, index, head.size)
-            assert tile is not None  # the index is below the size
-            nodes = [Node(0, index * WIDTH + i) for i in range(tile.width)]
-            await self._fetch(tiles_needed(nodes, head.size), files)
-            with refused("the log's tiles"):
-                hashes = reader(nodes)
-            for i, one in enumerate(hashes):
-                size = index * WIDTH + i + 1
-                if one in missing and size < head.size:
-                    missing.discard(one)
-                    path = [node for nodes in consistency_ranges(size, head.size) for node in nodes]
-                    wanted.update(dict.fromkeys(tiles_needed(path, head.size)))
-        if missing:
-            raise EvidenceError(f"the log does not hold the manifests of {len(missing)} earlier releases")
-        await self._fetch(wanted, files)
-        return {tile: files[tile] for tile in wanted}
+        log = LogTiles(head, self.limits)
+        with refused("the log's tiles"):
+            found = await self._from_log(log.find(leaves))
+            if missing := set(leaves) - found.keys():
+                raise EvidenceError(f"the log does not hold the manifests of {len(missing)} earlier releases")
+            grown = [index + 1 for index in sorted(found.values(), reverse=True) if index + 1 < head.size]
+            wanted = dict.fromkeys(tile for size in grown for tile in log.path(size))
+            await self._from_log(log.need(wanted))
+        return {tile: log.files[tile] for tile in wanted}
 
-    async def _fetch(self, tiles: Iterable[Tile], files: dict[Tile, bytes]) -> None:
-        for tile in tiles:
-            if tile in files:
-                continue
+    async def _from_log(self, steps: Generator[Tile, bytes | None, T]) -> T:
+        data: bytes | None = None
+        while True:
+            try:
+                tile = steps.send(data)
+            except StopIteration as done:
+                found: T = done.value
+                return found
             data = (await self.source.get(f"log/{tile.path}", 32 * tile.width)).data
-            if data is None:  # only the full tile is left: its beginning is the same
-                whole = (await self.source.get(f"log/{tile.full.path}", 32 * WIDTH)).data
-                data = whole[: 32 * tile.width] if whole is not None else None
-            if data is None:
-                raise ResponseError(
-                    f"the log's {tile.path} is not there", todo="the server is half published; try again later"
-                )
-            files[tile] = data

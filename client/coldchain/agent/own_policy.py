@@ -76,6 +76,10 @@ class OwnPolicy:
         if not decision.applies:
             raise OwnPolicyError(decision.reason, todo=NEXT[decision.action])
 
+    def may_apply(self, release: int) -> bool:
+        """Whether a release of this number could be applied, as far as its number tells."""
+        return decide_number(self.policy, release).applies
+
     def check_number(self, release: int) -> None:
         """What can be said before anything is fetched.
 
@@ -102,10 +106,10 @@ class OwnPolicy:
             OwnPolicyError: the release is kept back.
         """
         newest = evidence.verified.newest if evidence is not None else None
-        stated = parse_manifest(manifest, self.limits).created
+        stated = parse_manifest(manifest, self.limits)
         offered = Offered(
             release=release.release,
-            created=datetime.strptime(stated, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC),
+            created=stated.created_at,
             vouched=datetime.fromtimestamp(newest, UTC) if newest is not None else None,
         )
         found: dict[str, bytes] = {}

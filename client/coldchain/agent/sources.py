@@ -7,6 +7,8 @@ When none is good, the most telling refusal counts: bytes that lie say more than
 
 Whoever was no good while another was is noted (``conduct``), and asked later in runs to come (:mod:`coldchain.install.source_health`).
 
+A pack that came with the news (:mod:`coldchain.agent.quick_update`) is asked before all of them, and no answer of it is the last word.
+
 A file of size is completed in staging, wherever its pieces come from: its length and digest are signed.
 """
 
@@ -52,6 +54,11 @@ class Sources:
         conduct: Conduct | None = None,
     ) -> None:
         self._sources, self._directory, self._progress, self._conduct = sources, directory, progress, conduct
+        self._pack: Source | None = None
+
+    def ask_first(self, pack: Source) -> None:
+        """Asks this pack before every source from now on. What it lacks, or what is wrong in it, is as if it had not come."""
+        self._pack = pack
 
     @property
     def first(self) -> Source:
@@ -103,12 +110,32 @@ class Sources:
                 self._conduct.note(source.url, error)
 
     async def answer(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes:
-        """As :meth:`first_good`, without whose answer it is."""
-        return (await self.first_good(ask))[0]
+        """As :meth:`first_good`, from the pack if it has a good answer, and without whose it is."""
+        found = await self.packed(ask)
+        return found if found is not None else (await self.first_good(ask))[0]
+
+    async def packed(self, ask: Callable[[Source], Awaitable[bytes]]) -> bytes | None:
+        """The pack's answer; None when it has none, or no good one, which is noted against the server it is from."""
+        if self._pack is None:
+            return None
+        try:
+            return await ask(self._pack)
+        except TransportError:
+            return None
+        except (VerificationError, EvidenceError, NewerFormatError) as error:
+            self._note([(self._pack, error)])
+            return None
 
     async def download(self, target: Target) -> Part:
         """The target's file in staging, whole and as signed. A broken connection is taken up again while it brings bytes."""
         part = Part(self._directory, target.length, target.sha256)
+
+        async def from_pack(pack: Source) -> bytes:
+            await pack.download(target.url_path, part, self._progress)
+            return b""
+
+        if await self.packed(from_pack) is not None:
+            return part
 
         async def ask(source: Source) -> None:
             for last in range(TRIES):

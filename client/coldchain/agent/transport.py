@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import errno
 import hashlib
 import importlib.util
@@ -38,13 +37,14 @@ import os
 import re
 import ssl
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from coldchain.agent.allowance import Allowance
+from coldchain.agent.answer_fields import beginning_of, check_encoding, check_range, patience, poll_seconds, seconds_of
+from coldchain.agent.answer_stream import AnswerStream
 from coldchain.agent.network import NetworkSettings
 from coldchain.agent.proxies import Proxy
 from coldchain.agent.socks import socks_connector
@@ -57,9 +57,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 BLOCK: Final = 1 << 18
-_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})\Z")
 _ETAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,120}"\Z')
-_MAX_AGE: Final = re.compile(r"max-age=\"?(\d{1,9})\"?\Z")
 _SKIPPED: Final = ("Accept", "Accept-Encoding", "User-Agent")
 _TIMESTAMP: Final = "metadata/timestamp.json"
 
@@ -210,8 +208,14 @@ class HttpSource:
     async def _request(
         self, path: str, fields: dict[str, str], seconds: float, body: bytes | None = None
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
-        import aiohttp
+        begun, deadline = asyncio.get_running_loop().time(), asyncio.timeout(seconds)
+        with self._explained(path, lambda: (deadline.when() or begun) - begun):
+            async with deadline, await self._ask(path, fields, body) as response:
+                check_encoding(self.url, path, response)
+                yield response, deadline
 
+    async def _ask(self, path: str, fields: dict[str, str], body: bytes | None = None) -> aiohttp.ClientResponse:
+        """Sends the request; the answer's header lines have come."""
         left = self._manner.told.wait(self.url)
         if left > 0:
             raise self._throttled("is too busy, and asked to be left alone", left)
@@ -220,24 +224,24 @@ class HttpSource:
         method = "GET" if body is None else "POST"
         if body is not None:
             way |= {"data": body, "skip_auto_headers": ("Content-Type",)}
-        begun, deadline = asyncio.get_running_loop().time(), asyncio.timeout(seconds)
+        return await self._session.request(method, f"{self.url}/{path}", headers=fields, allow_redirects=False, **way)
+
+    @contextlib.contextmanager
+    def _explained(self, path: str, allowed: Callable[[], float]) -> Iterator[None]:
+        """What the library and the system say in our words. ``allowed``: how many seconds there were."""
+        import aiohttp
+
         try:
-            async with (
-                deadline,
-                self._session.request(
-                    method, f"{self.url}/{path}", headers=fields, allow_redirects=False, **way
-                ) as response,
-            ):
-                _check_encoding(self.url, path, response)
-                yield response, deadline
+            yield
         except aiohttp.ServerTimeoutError as error:
             raise TransportError(
                 f"{self._where} cannot be reached: no connection within {self._limits.connect_seconds:g} seconds",
                 todo="check the network and the URL, then run it again",
             ) from error
         except TimeoutError as error:
-            allowed = round((deadline.when() or begun) - begun, 1)
-            raise TransportError(f"{self.url}/{path}: no whole answer within {allowed:g} seconds") from error
+            raise TransportError(
+                f"{self.url}/{path}: no whole answer within {round(allowed(), 1):g} seconds"
+            ) from error
         except (aiohttp.ClientPayloadError, asyncio.IncompleteReadError) as error:
             raise TransportError(f"{self.url}/{path}: the connection broke off in the middle") from error
         except aiohttp.ClientHttpProxyError as error:
@@ -283,7 +287,7 @@ class HttpSource:
         )
 
     def _busy(self, what: str, headers: Mapping[str, str] | None) -> ThrottledError:
-        seconds = _patience(headers or {})
+        seconds = patience(headers or {})
         self._manner.told.busy(self.url, seconds)
         return self._throttled(what, seconds)
 
@@ -323,13 +327,13 @@ class HttpSource:
         async with self._request(path, fields, self._limits.metadata_seconds + wait) as (response, _):
             if path == _TIMESTAMP and response.status in (200, 304):
                 self._manner.told.poll_seconds = poll_seconds(response.headers)
-            age = float(_seconds(response.headers.get("Age")) or 0)
+            age = float(seconds_of(response.headers.get("Age")) or 0)
             if response.status == 304 and (wait or "If-None-Match" in fields):
                 return Answer(None, age=age)
             if response.status in (403, 404):
                 return Answer(None, missing=True)
             if wait and response.status == 503:
-                raise self._throttled("lets no more clients wait", _patience(response.headers))
+                raise self._throttled("lets no more clients wait", patience(response.headers))
             self._expect(path, response, (200,))
             if response.content_length is not None and response.content_length > most:
                 raise ResponseError(f"{self.url}/{path}: {response.content_length} bytes announced, {most} allowed")
@@ -342,6 +346,44 @@ class HttpSource:
                     raise ResponseError(f"{self.url}/{path}: longer than the allowed {most} bytes")
             tag = response.headers.get("ETag", "")
             return Answer(bytes(data), etag=tag if _ETAG.match(tag) else None, age=age)
+
+    async def stream(self, path: str, most: int = 0) -> AnswerStream | None:
+        """A file, read as it comes; None when there is none. Whoever gets it closes it.
+
+        Args:
+            path: of the file.
+            most: how much of its beginning is asked for; 0 for all. A server may send all of it nevertheless.
+
+        Raises:
+            TransportError: and its kinds, as the module says.
+        """
+        manner, limits = self._manner, self._limits
+        manner.allowance.ask(metadata=True)
+        with self._explained(path, lambda: limits.metadata_seconds):
+            async with asyncio.timeout(limits.metadata_seconds):
+                response = await self._ask(path, {"Range": f"bytes=0-{most - 1}"} if most else {})
+        try:
+            check_encoding(self.url, path, response)
+            if response.status in (403, 404):
+                response.close()
+                return None
+            self._expect(path, response, (200, 206) if most else (200,))
+            length = response.content_length
+            if response.status == 206:
+                length = beginning_of(self.url, path, response.headers.get("Content-Range", ""), most)
+        except BaseException:
+            response.close()
+            raise
+        return AnswerStream(
+            f"{self.url}/{path}",
+            response,
+            length,
+            lambda allowed: self._explained(path, allowed),
+            self._traffic,
+            manner.allowance,
+            limits,
+            manner.network.most_bytes_per_second,
+        )
 
     async def download(self, path: str, part: Part, progress: Progress) -> None:
         """See :class:`Source`."""
@@ -362,7 +404,7 @@ class HttpSource:
                 return part.remove()
             self._expect(path, response, (200, 206) if there else (200,))
             if response.status == 206:
-                _check_range(self.url, path, response.headers.get("Content-Range", ""), there, length)
+                check_range(self.url, path, response.headers.get("Content-Range", ""), there, length)
             else:
                 there = 0
             announced = response.content_length
@@ -410,61 +452,6 @@ class HttpSource:
         raise ResponseError(
             f"{self.url}/{path}: the server answers {status}{redirect}", todo="check the URL, or try another --url"
         )
-
-
-def _check_encoding(url: str, path: str, response: aiohttp.ClientResponse) -> None:
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
-    if encoding != "identity":
-        raise ResponseError(f"{url}/{path}: comes encoded as {encoding[:40]!r}, which nobody asked for")
-
-
-def _check_range(url: str, path: str, value: str, start: int, length: int) -> None:
-    match = _RANGE.match(value)
-    if match is None or tuple(map(int, match.groups())) != (start, length - 1, length):
-        raise ResponseError(f"{url}/{path}: bytes {start}-{length - 1}/{length} asked for, {value[:60]!r} sent")
-
-
-def _patience(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer asks for; a date is held against the server's own clock, where it says what that is."""
-    now = _date(headers.get("Date", "")) or datetime.now(UTC)
-    return retry_after(headers.get("Retry-After"), now)
-
-
-def _seconds(value: str | None) -> int | None:
-    """A field that is a number of seconds; None for anything else."""
-    value = value.strip() if value is not None else ""
-    return int(value[:9]) if value.isascii() and value.isdigit() else None
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """The seconds that a Retry-After field asks for (a number or a date), at most a day; None when it says nothing."""
-    if value is None:
-        return None
-    seconds = _seconds(value)
-    if seconds is not None:
-        return float(min(seconds, 86_400))
-    when = _date(value)
-    if when is None:
-        return None
-    return min(max((when - now).total_seconds(), 0.0), 86_400.0)
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-
-
-def poll_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long an answer says that it stays good (max-age, less its Age): polling sooner is pointless. None when it does not say."""
-    words = [word.strip().lower() for word in headers.get("Cache-Control", "")[:1024].split(",")]
-    found = [match for match in map(_MAX_AGE.match, words) if match]
-    if not found or "no-cache" in words or "no-store" in words:
-        return None
-    old = _seconds(headers.get("Age")) or 0
-    return min(max(float(int(found[0][1]) - old), 0.0), 86_400.0)
 
 
 @dataclass

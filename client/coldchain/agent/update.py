@@ -4,7 +4,8 @@
 
     lock, remove left-overs
     poll        GET timestamp.json, conditional; unchanged: the stored metadata is loaded and verified again, offline
-    refresh     otherwise the full TUF workflow, from the first source that carries it to its end
+    pack        another one: all that follows, from one answer, as far as it is in there and good (:mod:`coldchain.agent.quick_update`)
+    refresh     no pack: the full TUF workflow, from the first source that carries it to its end
     decide      the region's release against what is installed, its rollout, and this endpoint's bucket
     evidence    the manifest and its proof: in the public log, by the policy in force (:mod:`coldchain.agent.log_evidence`)
     own policy  the customer's own policy about the release (:mod:`coldchain.agent.own_policy`)
@@ -36,15 +37,15 @@ from coldchain.agent.current_metadata import CurrentMetadata
 from coldchain.agent.engine_steps import EngineSteps
 from coldchain.agent.log_evidence import LogEvidence
 from coldchain.agent.network import NetworkSettings, network_of
+from coldchain.agent.outcome import Outcome
 from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
 from coldchain.agent.reporting import Noting, send_waiting
 from coldchain.agent.sources import Sources
+from coldchain.agent.streamed_pack import StreamedPack
 from coldchain.agent.told import Told
 from coldchain.agent.transport import Progress, Source, Traffic, open_sources
 from coldchain.bundle.description import BundleDescription
-from coldchain.canonical import JSON
-from coldchain.engines.activation import EngineOutcome
 from coldchain.engines.endpoint import first_error
 from coldchain.engines.settings import EngineSettings, engine_settings
 from coldchain.errors import (
@@ -66,6 +67,7 @@ from coldchain.install.engine_memory import EngineMemory
 from coldchain.install.part import SUFFIX
 from coldchain.install.policy_file import read_customer_policy
 from coldchain.install.source_health import SourceMemory
+from coldchain.install.state import Packless
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
 from coldchain.receipt import APPLIED, applied
@@ -81,58 +83,6 @@ from coldchain.verify import (
     region_release,
     rollout_state,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an update did.
-
-    Attributes:
-        action: installed (the first set), updated, repaired, or current (nothing to do).
-        release: the release that runs now.
-        previous: the release that ran before; None when none did.
-        way: delta, full, or None when nothing was fetched.
-        check: quick (one conditional request) or full.
-        why: why the full workflow ran; None after a quick check.
-        fallback: why the delta was given up for the full bundle; None when it was not.
-        requests: requests sent.
-        bytes_down: bytes of bodies received.
-        good_until: when the metadata in force expires.
-        engines: how each configured engine stands.
-    """
-
-    action: str
-    release: int
-    previous: int | None
-    way: str | None
-    check: str
-    why: str | None
-    fallback: str | None
-    requests: int
-    bytes_down: int
-    good_until: datetime
-    engines: tuple[EngineOutcome, ...] = ()
-
-    @property
-    def error(self) -> ColdchainError | None:
-        """Why an engine does not run ``release``; None when all do (or none is configured). Who asks for an update ends with it."""
-        return first_error(self.engines)
-
-    def as_json(self) -> dict[str, JSON]:
-        """The same for ``--json``."""
-        return {
-            "action": self.action,
-            "release": self.release,
-            "previous": self.previous,
-            "way": self.way,
-            "check": self.check,
-            "why": self.why,
-            "fallback": self.fallback,
-            "requests": self.requests,
-            "bytes_down": self.bytes_down,
-            "good_until": f"{self.good_until:%Y-%m-%dT%H:%M:%SZ}",
-            "engines": [one.as_json() for one in self.engines],
-        }
 
 
 def utc_now() -> datetime:
@@ -232,6 +182,8 @@ class _Update:
         self.state, self.memory = directory.state(), SourceMemory(directory, self.now)
         self.old: Version | None = None
         self.pack: PackSource | None = None
+        self.streamed: StreamedPack | None = None
+        self.lacks_pack: Source | None = None
         self.why: str | None = None
         self.fallback: str | None = None
         self.kept = "what was installed stays in use"
@@ -253,6 +205,8 @@ class _Update:
                 try:
                     outcome = await self._run()
                 finally:
+                    if self.streamed is not None:
+                        self.streamed.close()
                     self.memory.write(len(opened))
         except ColdchainError as error:
             failed = first_error(await self.engines.follow())
@@ -300,6 +254,7 @@ class _Update:
             product=self.config.product,
             limits=self.limits,
         )
+        self._remember_packless(release)
         damage = self._damage(release)
         repair = self.old is not None and self.old.release == release.release and damage is not None
         try:
@@ -377,8 +332,18 @@ class _Update:
 
     async def _metadata(self) -> TrustedSet:
         """What is in force now: a poll, and the full workflow when that is due."""
+        old = self.old
+        # a pack is for who may go on from what is installed: it must be whole, and the customer's policy must not hold or pin it
+        ready = old is not None and not self.settings.repair and self.own.may_apply(old.release + 1)
         metadata = CurrentMetadata(
-            self.directory, self.config, self.sources, self.memory, self.state, self.now, self.limits
+            self.directory,
+            self.config,
+            self.sources,
+            self.memory,
+            self.state,
+            self.now,
+            self.limits,
+            old.release if old is not None and ready and old.glance(self.limits) is None else None,
         )
         try:
             found = await metadata.find()
@@ -388,10 +353,17 @@ class _Update:
                 raise
             raise stale from error
         finally:
-            self.state, self.why = metadata.state, metadata.why
+            self.state, self.why, self.streamed = metadata.state, metadata.why, metadata.pack
+            self.lacks_pack = metadata.lacks_pack
         self.state = replace(self.state, last_success=self.now, good_until=trusted.good_until(found, self.config))
         self.directory.write_state(self.state)
         return found
+
+    def _remember_packless(self, release: RegionRelease) -> None:
+        """A server without a pack that it could have had is not asked for one for a while."""
+        if self.lacks_pack is not None and self.old and self.old.release in (release.release, *release.deltas):
+            self.state = replace(self.state, packless=Packless(self.lacks_pack.url, self.now.replace(microsecond=0)))
+            self.directory.write_state(self.state)
 
     def _stale(self, error: TransportError) -> StaleError | None:
         """What a failure to fetch means once the metadata that is kept has expired; None before that."""
@@ -478,7 +450,7 @@ class _Update:
         return out | await log.rebuilt(found.root, release, manifest)
 
     def _log(self) -> LogEvidence:
-        return LogEvidence(self.directory, self.config, self.sources.answer, self.now, self.limits)
+        return LogEvidence(self.directory, self.config, self.sources.answer, self.now, self.limits, self.sources.packed)
 
     async def _small(self, target: Target) -> bytes:
         part = await self.sources.download(target)

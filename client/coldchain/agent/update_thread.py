@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from coldchain.agent.update import Outcome, Settings, update
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import Settings, update
 from coldchain.errors import ColdchainError, InternalError
 from coldchain.install.directory import ClientDirectory
 

@@ -2,7 +2,7 @@
 
 ::
 
-    28b52ffd …      a frame of RFC 8878 that declares its content's size; nothing after it, no dictionary
+    28b52ffd …      a frame of RFC 8878 that declares its content's size; nothing after it, no dictionary but the one its format has
 
 zstandard takes memory by what a frame declares, whatever else it is told, and ignores ``max_output_size`` where a size is declared
 (measured: serving.md of the design). So size and window are read from the frame's head first. Worked example: ``b"a"`` is
@@ -17,7 +17,15 @@ from coldchain.errors import MalformedError
 from coldchain.limits import LIMITS, Limits
 
 
-def unpack_frame(frame: bytes, most: int, what: str, *, todo: str = "", limits: Limits = LIMITS) -> bytes:
+def unpack_frame(
+    frame: bytes,
+    most: int,
+    what: str,
+    *,
+    todo: str = "",
+    limits: Limits = LIMITS,
+    words: zstandard.ZstdCompressionDict | None = None,
+) -> bytes:
     """The frame's content.
 
     Args:
@@ -26,6 +34,7 @@ def unpack_frame(frame: bytes, most: int, what: str, *, todo: str = "", limits: 
         what: for messages, such as ``"pack: its head"``.
         todo: for the message about damage.
         limits: bounds its window.
+        words: the raw dictionary it was packed with, if its format has one.
 
     Raises:
         MalformedError: no frame, more than one, damaged, or one that declares what is not allowed.
@@ -38,7 +47,7 @@ def unpack_frame(frame: bytes, most: int, what: str, *, todo: str = "", limits: 
         if declared.window_size > limits.zstd_window_bytes:
             raise MalformedError(f"{what} needs a larger window than allowed")
         # zstandard itself refuses a frame that unpacks to another size than it declares.
-        return zstandard.ZstdDecompressor().decompress(
+        return zstandard.ZstdDecompressor(dict_data=words).decompress(
             frame, max_output_size=declared.content_size, allow_extra_data=False
         )
     except (zstandard.ZstdError, MemoryError) as error:

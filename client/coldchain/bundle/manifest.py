@@ -214,6 +214,11 @@ class Manifest:
         )
 
     @property
+    def created_at(self) -> datetime:
+        """``created`` as a time."""
+        return datetime.strptime(self.created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of :meth:`encode`, lower-case hexadecimal."""
         return hashlib.sha256(self.encode()).hexdigest()

@@ -7,11 +7,13 @@ Canonical JSON, shown here with line breaks::
      "etag":{"sha256":"<of timestamp.json>","url":"https://a.example","value":"\\"5c1f…\\""},
      "format":"coldchain-state-1","good_until":"2026-06-02T09:00:00Z",
      "last_full":"2026-06-01T12:00:00Z","last_success":"2026-06-01T15:00:00Z",
+     "packless":{"since":"2026-06-01T15:00:00Z","url":"https://a.example"},
      "refused_deltas":["<sha256>"]}
 
 ``bucket`` is drawn at random once per release and never leaves the endpoint. ``last_full`` is the last full TUF workflow,
 ``last_success`` the last check of any kind that ended well, and ``good_until`` is when what that check found expires: it answers
 while a refresh that was refused half way has left metadata of two ages. ``refused_deltas`` did not apply here and are not tried again.
+``packless`` is a server that had no pack where it could have had one.
 ``engines`` holds for each engine what it was seen to run (:mod:`coldchain.install.engine_memory`).
 A file that is missing or damaged counts as empty.
 """
@@ -45,6 +47,14 @@ class EntityTag:
 
 
 @dataclass(frozen=True, slots=True)
+class Packless:
+    """The server at ``url`` had no pack when it was asked for one, at ``since``."""
+
+    url: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What the file holds; times are UTC."""
 
@@ -55,6 +65,7 @@ class State:
     good_until: datetime | None = None
     refused_deltas: tuple[str, ...] = ()
     engines: Mapping[str, EngineMemory] = field(default_factory=dict)
+    packless: Packless | None = None
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -65,6 +76,8 @@ class State:
             out["etag"] = {"sha256": self.etag.sha256, "url": self.etag.url, "value": self.etag.value}
         if self.engines:
             out["engines"] = {name: memory.as_json() for name, memory in self.engines.items()}
+        if self.packless:
+            out["packless"] = {"url": self.packless.url, "since": self.packless.since.strftime(_TIME)}
         for name in ("last_full", "last_success", "good_until"):
             time: datetime | None = getattr(self, name)
             if time:
@@ -103,7 +116,12 @@ def _parse(data: bytes) -> State:
     engines: dict[str, EngineMemory] = {}
     if fields.has("engines"):
         engines = {name: parse_memory(one) for name, one in fields.object("engines", MOST_ENGINES).items()}
-    state = State(bucket, etag, full, success, until, refused, engines)
+    packless = None
+    if fields.has("packless"):
+        part = Fields(fields.object("packless"), "state.json: packless")
+        packless = Packless(part.text("url"), part.time("since"))
+        part.done()
+    state = State(bucket, etag, full, success, until, refused, engines, packless)
     fields.done()
     if state.encode() != data:
         raise MalformedError("state.json: not as this program writes it")

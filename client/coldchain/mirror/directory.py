@@ -5,6 +5,7 @@
     metadata -> .mirror/generations/<16 hex>     the signed roles of one moment, switched in one step
     targets/us/stable/<sha256>.full.ccd …        the files that they name, as at the origin
     manifests/  attestations/  log/              what clients ask for besides: the chain, rebuilders' words, the public log
+    packs/us/stable/107.from-41.pack …           for endpoints that poll (:mod:`coldchain.mirror.published`)
     packs/us/stable/latest.pack …                only with --packs (:mod:`coldchain.mirror.packs`)
     .mirror/                                     nobody's business but the mirror's; nothing in it is secret
         mirror.json                              what it follows (below)

@@ -6,8 +6,9 @@
     metadata     the full TUF workflow, from what was seen last on, so that no source goes backwards
     evidence     of every release of every region: in the public log, by the policy in force, as an endpoint asks for it
     files        targets to their signed length and digest; the chain of manifests; rebuilders' words; the log's tiles; the checkpoint
+    packs        for endpoints that poll, of these files (:mod:`coldchain.mirror.published`)
     publish      one link: the new metadata names only what is there
-    afterwards   what is no longer named is noted with the time; packs, if they are asked for
+    afterwards   what is no longer named is noted with the time; packs for the air gap, if they are asked for
 
 Whatever fails, and wherever the process is killed, what is served is the old generation or the new one, whole. One region that
 cannot be verified holds back all of them, since they share one snapshot: an endpoint is told of the lack by its metadata's age.
@@ -41,6 +42,7 @@ from coldchain.mirror import generation
 from coldchain.mirror.directory import METADATA, MirrorConfig, MirrorDirectory
 from coldchain.mirror.log_copy import LogCopy, of_one_log
 from coldchain.mirror.packs import make_packs
+from coldchain.mirror.published import drop_old_packs, place_packs
 from coldchain.mirror.pulled import Pulled, PullSettings
 from coldchain.mirror.state import MOST_BYTES, MirrorState, parse_mirror_state
 from coldchain.mirror.tree import Tree, free_bytes
@@ -123,7 +125,10 @@ class _Pull:
                 await self._target(target)
         await self._log(policy)
         self.out.releases = [(one.region, one.channel, one.release) for one in releases]
-        return await self._publish(found)
+        self.named |= place_packs(self.tree, self.config, found, again=self.settings.check)
+        changed = await self._publish(found)
+        drop_old_packs(self.tree, found.snapshot.version)
+        return changed
 
     # -- metadata ----------------------------------------------------------------------------------------------------
 

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from coldchain.errors import DamagedError, MalformedError
+from coldchain.errors import DamagedError, MalformedError, StorageError
 from coldchain.install import durable
 from coldchain.install.durable import Folder
 from coldchain.install.part import Part
 from coldchain.mirror.directory import KEPT, MirrorDirectory
 
 DEEPEST: Final = 12
+BLOCK: Final = 1 << 20
+_JOINED: Final = "joined.tmp"
 
 
 class Tree:
@@ -78,6 +80,28 @@ class Tree:
             folder.write(name, data)
         return len(data)
 
+    def put_joined(self, path: str, head: bytes, content: str) -> None:
+        """Writes a file durably that is ``head`` and, after it, the bytes of the file ``content``; an empty name is no file.
+
+        Raises:
+            StorageError: that file is not there, or the disk refused.
+        """
+        with contextlib.ExitStack() as stack:
+            after = -1
+            if content:
+                place = stack.enter_context(self._folder(content, make=False))
+                found = place[0].descriptor(place[1]) if place else None
+                if found is None:
+                    raise StorageError(f"{content} is gone", todo="run it again")
+                after = stack.enter_context(os.fdopen(found, "rb")).fileno()
+            staging = stack.enter_context(self.directory.own.folder("staging"))
+            staging.remove(_JOINED)
+            with staging.new_file(_JOINED, mode=0o644) as file:
+                file.write(head)
+                while after >= 0 and (data := os.read(after, BLOCK)):
+                    file.write(data)
+        self._move(path, _JOINED)
+
     def move_in(self, path: str, part: Part) -> None:
         """Makes a whole download durable, and gives it its name."""
         with part.open() as file, durable.disk(self.directory.own.staging / part.name):
@@ -103,11 +127,11 @@ class Tree:
                 place[0].remove(place[1])
         return found.st_size if found is not None else 0
 
-    def files(self) -> dict[str, int]:
-        """Every file's length, by path; on the way temporary names and empty folders are removed."""
+    def files(self, *rooms: str) -> dict[str, int]:
+        """Every file's length, by path, in these folders of the tree (none: all); temporary names and empty folders are removed."""
         out: dict[str, int] = {}
         with durable.open_folder(self.directory.path) as tree:
-            for name in KEPT:
+            for name in rooms or KEPT:
                 found = tree.look(name)
                 if found is None:
                     continue

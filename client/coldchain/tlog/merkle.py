@@ -229,6 +229,20 @@ def check_consistency(proof: Sequence[bytes], old: int, old_root: bytes, new: in
         raise EvidenceError(f"consistency proof: the log of {new} entries has another root")
 
 
+def growth_by_last(index: int, proof: Sequence[bytes], leaf: bytes) -> list[bytes]:
+    """The consistency proof from ``index`` to ``index + 1`` leaves, which a good inclusion proof of the last leaf holds.
+
+    Example, 3 leaves and then 4: the inclusion proof of leaf 3 is ``[leaf 2, a]``, and this one ``[leaf 2, leaf 3, a]``.
+
+    Args:
+        index: of the last leaf; at least 1.
+        proof: that it is in the tree of ``index + 1`` leaves, checked.
+        leaf: its hash.
+    """
+    alone = index & (index - 1) == 0  # the old tree is one complete subtree, whose root is known
+    return [*([] if alone else proof[:1]), leaf, *proof[1:]]
+
+
 # The parts both have in common
 
 

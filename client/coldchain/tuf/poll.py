@@ -11,7 +11,7 @@ the stored timestamp has 6 hours or less to live            full workflow, witho
 the last full workflow is 24 hours or more ago              full workflow, without asking
 the last full workflow lies in the future (clock went back) full workflow, without asking
 otherwise: conditional request answered "not modified"      done: current
-                                   answered with other bytes  full workflow
+                                   answered with other bytes  the pack, else full workflow
                                    answered with stored bytes done: current
                                    failed                     full workflow (other mirrors, backoff)
 ==========================================================  ===============================
@@ -19,6 +19,10 @@ otherwise: conditional request answered "not modified"      done: current
 6 hours, not a share of the lifetime: the file states when it ends, not when it began. A replayed "not modified" can
 therefore hide news for at most the timestamp's lifetime less 6 hours, after which the full workflow asks without
 conditions and the signed expiry decides; and a new root is seen within a day.
+
+*The pack*: where the other bytes are a good, newer timestamp and the server has the pack that it leads to, the same workflow goes on
+with that (:mod:`coldchain.agent.quick_update`). It asks for no newer root than the pack holds, and therefore does not count as a full
+one: a day after the last full one the next is due all the same.
 
 Worked example: the timestamp ends at 18:00, the last full workflow was at 09:00 the same day. Polls up to 11:59 are one
 conditional request each; from 12:00 on each is a full workflow, until a newer timestamp comes.

@@ -96,6 +96,10 @@ class ServedTree:
         """Refuses."""
         raise StorageError(f"{path}: an edge only serves what it pulled")
 
+    async def put_joined(self, path: str, head: bytes, content: str, *, replace: bool = False) -> NoReturn:
+        """Refuses."""
+        raise StorageError(f"{path}: an edge only serves what it pulled")
+
     async def delete(self, path: str) -> NoReturn:
         """Refuses."""
         raise StorageError(f"{path}: an edge only serves what it pulled")

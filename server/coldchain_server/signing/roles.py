@@ -65,6 +65,11 @@ def now_utc() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def utc_text(moment: datetime) -> str:
+    """``2026-11-24T02:00:00Z``."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def encode(metadata: Metadata[Any]) -> bytes:
     """The file: canonical JSON of the whole envelope."""
     return canonical.encode(metadata.to_dict())

@@ -32,6 +32,7 @@ from coldchain_server.signing.ceremony import KEYS, THRESHOLDS, TOP_LEVEL, deleg
 from coldchain_server.signing.key_files import MODERATE, Strength
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.log_policy import LOG_KEY, complete_policy, note_key, policy_of, root_member
+from coldchain_server.signing.packs import drop_old_packs, put_packs
 from coldchain_server.signing.roles import (
     LIVES,
     ROLLOUT,
@@ -128,11 +129,14 @@ async def _rotate_top_level(
     roles = _resigned(state, keyring, role, [*old, *new], now)
     files = files_of(roles)
     moment = mending_moment(state, {"root", *roles}, now)
-    await check_as_client(storage, {**files, **root_file}, in_time(state, (), moment), moment)
+    found = await check_as_client(storage, {**files, **root_file}, in_time(state, (), moment), moment)
+    if "snapshot" in roles:
+        await put_packs(storage, state, found, {**files, **root_file})
     if old or role == "root":
         await put_state(storage, {**files, **root_file})
     else:
         await put_state(storage, {**root_file, **files})
+    await drop_old_packs(storage, found.snapshot.version)
 
 
 def _next_root(current: Metadata[Root], role: str, keys: list[Key], now: datetime) -> Metadata[Root]:
@@ -220,7 +224,7 @@ async def publish_roles(
     *,
     mend: bool = False,
 ) -> None:
-    """Publishes signed roles with a new snapshot and timestamp, after the client's own code has walked the new state.
+    """Publishes signed roles with a new snapshot, its packs and a timestamp, after the client's own code has walked the new state.
 
     Args:
         state: the published state; the caller holds the publisher's lock.
@@ -239,8 +243,10 @@ async def publish_roles(
     sign(timestamp, role_signers(state, keyring, "timestamp"))
     files = files_of({**changed, "snapshot": snapshot, "timestamp": timestamp})
     moment = mending_moment(state, {*changed, "snapshot", "timestamp"}, now) if mend else now
-    await check_as_client(storage, files, in_time(state, changed, moment), moment)
+    found = await check_as_client(storage, files, in_time(state, changed, moment), moment)
+    await put_packs(storage, state, found, files)
     await put_state(storage, files)
+    await drop_old_packs(storage, found.snapshot.version)
 
 
 async def renew(state: RoleState, keyring: Keyring, storage: Storage, *, now: datetime, every: float) -> list[str]:

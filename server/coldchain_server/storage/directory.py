@@ -48,8 +48,19 @@ class DirectoryStorage:
         target = self._file(path)
         await self._try(path, lambda: self._put(target, data, replace))
 
-    def _put(self, target: Path, data: bytes | Path, replace: bool) -> None:
+    async def put_joined(self, path: str, head: bytes, content: str, *, replace: bool = False) -> None:
+        """Stores durably; see the interface."""
+        target = self._file(path)
+
+        def put() -> None:
+            with self._opened(content) as after:
+                self._put(target, head, replace, after)
+
+        await self._try(path, put)
+
+    def _put(self, target: Path, data: bytes | Path, replace: bool, after: BinaryIO | None = None) -> None:
         if not replace and target.exists():
+            data = data if after is None or isinstance(data, Path) else data + after.read()
             if _same(target, data):
                 fsync_directory(target.parent)  # its writer may have died between the rename and this
                 return
@@ -67,6 +78,8 @@ class DirectoryStorage:
                         shutil.copyfileobj(source, file, BLOCK)
                 else:
                     file.write(data)
+                if after is not None:
+                    shutil.copyfileobj(after, file, BLOCK)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.chmod(0o644)
@@ -169,15 +182,16 @@ class DirectoryStorage:
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror or error}", kept="everything published before") from error
 
-    def _paths(self) -> list[str]:
+    def _paths(self, prefix: str) -> list[str]:
+        start = self.root / prefix.rpartition("/")[0]
         with disk(self.root):
-            files = [file for file in self.root.rglob("*") if file.is_file() and not file.is_symlink()]
+            files = [file for file in start.rglob("*") if file.is_file() and not file.is_symlink()]
         names = (file.relative_to(self.root) for file in files)
         return sorted(name.as_posix() for name in names if all(_COMPONENT.match(part) for part in name.parts))
 
     async def list(self, prefix: str = "") -> AsyncIterator[str]:
         """All paths with this prefix in bytewise order; see the interface."""
-        for path in await asyncio.to_thread(self._paths):
+        for path in await asyncio.to_thread(self._paths, prefix):
             if path.startswith(prefix):
                 yield path
 

@@ -35,6 +35,9 @@ class Storage(Protocol):
             StorageError: the medium refused, or the path holds other bytes and ``replace`` is false.
         """
 
+    async def put_joined(self, path: str, head: bytes, content: str, *, replace: bool = False) -> None:
+        """Stores ``head`` and, after it, the bytes of the stored file ``content``; otherwise as :meth:`put`."""
+
     async def get(self, path: str) -> bytes:
         """The whole file. Raises StorageError when it is not there."""
 

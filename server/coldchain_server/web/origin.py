@@ -26,7 +26,7 @@ from aiohttp import hdrs, web
 from coldchain_server.storage.interface import Storage
 from coldchain_server.web.connection_cap import BOUNDS, Bounds, Connections
 from coldchain_server.web.counters import CONTENT_TYPE, Counters
-from coldchain_server.web.health import TIMESTAMP, Check, Clock, Copy, Health, utc_now
+from coldchain_server.web.health import TIMESTAMP, Check, Clock, Copy, Health, age_field, utc_now
 from coldchain_server.web.listening import (
     Listening,
     listening,
@@ -115,9 +115,8 @@ def _metrics_page(counters: Counters) -> Callable[[web.Request], Coroutine[Any, 
 
 def _with_age(copy: Copy) -> Callable[[web.Request, web.StreamResponse], Coroutine[Any, Any, None]]:
     async def with_age(request: web.Request, response: web.StreamResponse) -> None:
-        age = copy.age()
-        if request.path == f"/{TIMESTAMP}" and response.status in (200, 304) and age is not None:
-            response.headers[hdrs.AGE] = str(age)
+        if request.path == f"/{TIMESTAMP}" and response.status in (200, 304):
+            response.headers[hdrs.AGE] = age_field(copy)
 
     return with_age
 

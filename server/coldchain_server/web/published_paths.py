@@ -12,7 +12,7 @@ target                                         cached       ETag from
 ``/snapshots/<sha256>``                        immutable    the name
 ``/manifests/<sha256>.json``                   immutable    the name
 ``/attestations/<sha256>/<keyid>.dsse.json``    no-cache     its bytes
-``/packs/us/stable/42.from-41.pack``           immutable    its bytes
+``/packs/us/stable/107.from-41.pack``          immutable    its bytes
 ``/packs/us/stable/latest.pack``               no-cache     its bytes
 ``/log/checkpoint``                            no-cache     its bytes
 ``/log/pending``                               (not served: it has no quorum yet)

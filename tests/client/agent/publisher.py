@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from coldchain.agent.update import Outcome, Settings, update
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import Settings, update
 from coldchain.bundle.canary import canary_section
 from coldchain.bundle.description import BundleDescription, Engine, Kind, Section
 from coldchain.bundle.evidence_file import encode_evidence, read_evidence_file
 from coldchain.bundle.manifest import BundleFacts, FeedFacts, FileFacts, Manifest, Policy, RegionFacts
 from coldchain.install import trusted
 from coldchain.install.directory import ROOT_POLICY, ClientDirectory, Config
+from coldchain.published_packs import Packs, published_packs
+from coldchain.tuf.refresh import Fetch, refresh
 from coldchain.verify import EVIDENCE
 from coldchain_server.deltas.diff import diff_bundles
 from coldchain_server.deltas.encode import encode_delta
@@ -28,6 +32,7 @@ from tests.client.tlog.memory_log import MemoryLog
 from tests.client.tuf.repository import Repository, digest, sign
 from tests.server.web.published import MemoryStorage
 
+T = TypeVar("T")
 Contents = Mapping[str, bytes]
 _ENCODED: dict[tuple[str | None, str], bytes] = {}
 """By bundle digests: the same bundles give the same bytes, and encoding them is the slow part of a test."""
@@ -41,8 +46,8 @@ def kind_of(name: str) -> tuple[Kind, Engine]:
 class Publisher:
     """``files`` is the published tree. Releases go to every region alike.
 
-    With a ``log``, every manifest is logged before it is signed, and the root carries the log's policy. With ``named_files``
-    manifests name the full bundles' files, as an origin's do.
+    With ``packs``, they are made as an origin makes them. With a ``log``, every manifest is logged before it is signed, and the root
+    carries the log's policy. With ``named_files`` manifests name the full bundles' files, as an origin's do.
     """
 
     folder: Path
@@ -51,6 +56,7 @@ class Publisher:
     policy: tuple[Policy, ...] = ()
     feeds: tuple[FeedFacts, ...] = ()
     named_files: bool = False
+    packs: bool = False
     log: MemoryLog | None = None
     previous: str | None = None
     releases: dict[str, dict[int, BundleDescription]] = field(default_factory=dict)
@@ -134,7 +140,31 @@ class Publisher:
             self.sign(region, new, targets)
             earlier[release] = new
         self.repository.set_rollout(release, share, held=held, withdrawn=withdrawn)
-        self.repository.publish(*self.regions, "rollout")
+        self.republish(*self.regions, "rollout")
+
+    def republish(self, *roles: str) -> None:
+        """These roles anew, with a snapshot, its packs and a timestamp."""
+        self.repository.publish(*roles)
+        if self.packs:
+            for path in [path for path in self.files if path.startswith("packs/")]:
+                del self.files[path]
+            for pack in self.made().made:
+                self.files[pack.path] = pack.head + (self.files[pack.content] if pack.content else b"")
+
+    def made(self) -> Packs:
+        """The packs of what is published now."""
+        steps = refresh({"root.json": self.repository.pinned}, self.now, [*self.regions, "rollout"])
+        return self._driven(published_packs(self._driven(steps), self.regions, "coldchain"))
+
+    def _driven(self, steps: Generator[Any, bytes | None, T]) -> T:
+        data: bytes | None = None
+        while True:
+            try:
+                step = steps.send(data)
+            except StopIteration as done:
+                found: T = done.value
+                return found
+            data = self.files.get(step.path) if isinstance(step, Fetch) else None
 
     def logged(self, manifest: bytes) -> bytes | None:
         """The proof of a manifest that goes into the log; None without a log."""

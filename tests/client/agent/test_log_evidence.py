@@ -180,6 +180,7 @@ async def test_tiles_that_lie_are_no_proof_of_anything(
 ) -> None:
     """One source lies about tiles: refused from it alone, applied when another one has them."""
     for number, content in enumerate(RELEASES[1:], 2):
+        log_of(publisher).append(b"an entry of another kind")  # a release alone needs no tiles
         publisher.publish(number, content)
         good = publisher.write(tmp_path / "good")
         told: list[Callable[[bytes], bytes]] = [lambda data: data[::-1], lambda data: data[:-1], lambda _: b""]
@@ -599,14 +600,28 @@ async def test_a_checkpoint_that_says_more_is_understood_and_is_no_other_story(
     assert await update(publisher, endpoint) == 3
 
 
+async def test_a_release_that_follows_the_one_before_needs_no_tiles(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Its inclusion proof holds the proof that the log has grown by it alone, for every size of the log."""
+    for number in range(2, 19):
+        publisher.publish(number, RELEASES[number % 3])
+        edge = Edge({path: data for path, data in publisher.files.items() if not path.startswith("log/")})
+        async with serving(edge) as url:
+            assert (await run(endpoint, url)).release == number
+        assert not any(path.startswith("log/") for path in edge.paths)
+        assert (endpoint.metadata / "checkpoint").read_bytes() == log_of(publisher).note(at=publisher.now).encode()
+
+
 async def test_a_tile_that_is_withheld_is_said_and_the_next_source_has_it(
     publisher: Publisher, endpoint: ClientDirectory, tmp_path: Path
 ) -> None:
+    log_of(publisher).append(b"an entry of another kind")
     publisher.publish(2, SECOND)
     good = publisher.write(tmp_path / "good")
     edge = Edge({path: data for path, data in publisher.files.items() if "/tile/" not in path})
     async with serving(edge) as url:
-        with pytest.raises(EvidenceError, match=r"tile/0/000\.p/2 is not there") as found:
+        with pytest.raises(EvidenceError, match=r"tile/0/000\.p/3 is not there") as found:
             await run(endpoint, url)
         assert "try again later" in found.value.todo
         assert contents(endpoint) == FIRST

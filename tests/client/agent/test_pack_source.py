@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from coldchain.agent.make_pack import Made, Wanted, make_pack
-from coldchain.agent.update import Outcome, Settings, update
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import Settings, update
 from coldchain.bundle.pack import Pack, encode_head, read_pack
 from coldchain.errors import (
     ColdchainError,

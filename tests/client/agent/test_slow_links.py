@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from coldchain.agent.allowance import Allowance
+from coldchain.agent.answer_fields import poll_seconds
 from coldchain.agent.network import NetworkSettings
 from coldchain.agent.told import Told
-from coldchain.agent.transport import Traffic, open_sources, poll_seconds
+from coldchain.agent.transport import Traffic, open_sources
 from coldchain.errors import AllowanceError, ColdchainError, ThrottledError, TransportError
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.part import Part

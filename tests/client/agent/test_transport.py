@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.agent.transport import Answer, DirectorySource, Source, Traffic, computed_etag, open_sources, retry_after
+from coldchain.agent.answer_fields import retry_after
+from coldchain.agent.transport import Answer, DirectorySource, Source, Traffic, computed_etag, open_sources
 from coldchain.errors import (
     ColdchainError,
     DigestError,

@@ -19,7 +19,7 @@ def endpoint(publisher: Publisher, path: Path, *numbers: int) -> ClientDirectory
 
 @pytest.mark.parametrize("share", [0, 1, 99])
 async def test_a_polling_endpoint_leaves_what_was_withdrawn_at_once(tmp_path: Path, share: int) -> None:
-    publisher = Publisher(tmp_path / "publisher", regions=("us",))
+    publisher = Publisher(tmp_path / "publisher", regions=("us",), packs=True)
     publisher.publish(1, FIRST)
     bad, good, slow = (endpoint(publisher, tmp_path, number) for number in (2, 1, 3))
     mirror = str(publisher.write(tmp_path / "mirror"))
@@ -38,7 +38,7 @@ async def test_a_polling_endpoint_leaves_what_was_withdrawn_at_once(tmp_path: Pa
         done = await update(bad, Settings(urls=[way], draw=lambda _: 9999))
     assert (done.action, done.release, done.way) == ("updated", 3, "delta")
     assert {name: data for name, data in installed(bad).items() if "canary" not in name} == FIRST
-    assert done.requests <= 8, "the poll; root, timestamp, snapshot, region, rollout; evidence and delta"
+    assert done.requests == 2, "the poll and the pack"
     assert meter.down < 8_000, f"{done.requests} requests, {meter.up} bytes up, {meter.down} down"
 
     publisher.repository.set_rollout(3, share, held=True, withdrawn=[2])

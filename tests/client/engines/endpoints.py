@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from coldchain.agent.update import Outcome, utc_now
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import utc_now
 from coldchain.engines.activation import EngineOutcome
 from coldchain.engines.endpoint import EndpointEngines
 from coldchain.engines.interface import canary_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coldchain.agent.update import Outcome
+from coldchain.agent.outcome import Outcome
 from coldchain.install.directory import ClientDirectory
 from tests.client.agent.publisher import FIRST, Publisher, run
 

@@ -14,7 +14,7 @@ from coldchain import canonical
 from coldchain.install.directory import ClientDirectory
 from coldchain.install.engine_memory import MOST_REFUSED as MOST_REFUSED_SETS
 from coldchain.install.engine_memory import EngineMemory, Refusal
-from coldchain.install.state import MOST_BYTES, MOST_REFUSED, EntityTag, State, parse_state
+from coldchain.install.state import MOST_BYTES, MOST_REFUSED, EntityTag, Packless, State, parse_state
 from coldchain.verify import BUCKETS
 
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -39,6 +39,7 @@ STATES = st.builds(
     last_success=st.none() | TIMES,
     good_until=st.none() | TIMES,
     refused_deltas=st.lists(DIGESTS, max_size=MOST_REFUSED).map(tuple),
+    packless=st.none() | st.builds(Packless, PLAIN, TIMES),
     engines=st.dictionaries(st.sampled_from(["clamav", "yara", "mail"]), MEMORIES),
 )
 EXAMPLE = State(
@@ -114,6 +115,9 @@ def test_every_change_of_a_byte_is_noticed_or_means_what_it_says() -> None:
         ("bucket", None),
         ("etag", {"sha256": "AB" * 32, "url": "x", "value": "x"}),
         ("etag", {"sha256": "ab" * 32, "url": "x", "value": "x" * 129}),
+        ("packless", {"url": "https://a.example"}),
+        ("packless", {"since": "now", "url": "https://a.example"}),
+        ("packless", {"since": "2026-06-01T12:00:00Z", "url": "https://a.example", "x": 1}),
         ("last_full", "2026-06-01 12:00:00"),
         ("last_full", "2026-13-01T12:00:00Z"),
         ("last_success", 1),

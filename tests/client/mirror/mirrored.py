@@ -25,7 +25,7 @@ class Scene:
     def __init__(self, path: Path, regions: tuple[str, ...] = ("us", "jp"), log: MemoryLog | None = None) -> None:
         self.path = path
         self.log = log or MemoryLog()
-        self.publisher = Publisher(path / "publisher", regions=regions, log=self.log)
+        self.publisher = Publisher(path / "publisher", regions=regions, log=self.log, packs=True)
         self.upstream, self.mirror = path / "upstream", MirrorDirectory(path / "mirror")
         self.config = MirrorConfig(
             "coldchain", ("us",), digest(self.publisher.repository.pinned), (str(self.upstream),)

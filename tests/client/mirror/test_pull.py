@@ -38,6 +38,8 @@ from coldchain.mirror import generation
 from coldchain.mirror import pull as pull_module
 from coldchain.mirror.directory import MirrorDirectory
 from coldchain.mirror.state import parse_mirror_state
+from coldchain.mirror.tree import Tree
+from coldchain.published_packs import KEPT, snapshot_of
 from coldchain.tlog.tiles import new_tiles
 from tests.client.agent.publisher import FIRST, SECOND, THIRD, Edge, serving
 from tests.client.agent.test_rebuilt import KEYS, NAMES, attest
@@ -174,12 +176,14 @@ async def test_a_second_run_fetches_only_what_is_new(scene: Scene) -> None:
         assert again.action == "updated"
         new = set(served(scene.mirror)) - before
         probes = {"metadata/2.root.json", "metadata/timestamp.json", "log/checkpoint"}
-        # the manifest comes in the evidence, and is served under its own name too
-        manifest = {path for path in new if path.startswith("manifests/")}
-        assert set(edge.paths) == (new - manifest) | probes
+        # the manifest comes in the evidence, and is served under its own name too; packs are made here
+        made = {path for path in new if path.startswith(("manifests/", "packs/"))}
+        assert set(edge.paths) == (new - made) | probes
         assert max(map(edge.paths.count, edge.paths)) <= 2
         assert again.bytes == sum(
-            len(scene.publisher.files[path]) for path in {*new, "metadata/timestamp.json", "log/checkpoint"}
+            len(scene.publisher.files[path])
+            for path in {*new, "metadata/timestamp.json", "log/checkpoint"}
+            if not path.startswith("packs/")
         )
 
 
@@ -206,7 +210,7 @@ def test_another_region_comes_and_goes(scene: Scene) -> None:
     assert scene.update(client) == 1
     scene.pull()
     scene.later = timedelta(hours=23)
-    assert scene.pull(replace(scene.config, grace=22)).removed == 2
+    assert scene.pull(replace(scene.config, grace=22)).removed == 3
     assert not (scene.mirror.path / "targets" / "jp").exists() or list(
         (scene.mirror.path / "targets/jp/stable").iterdir()
     )
@@ -220,7 +224,11 @@ def test_every_altered_file_is_refused_and_what_was_served_stays(scene: Scene) -
     before = served(scene.mirror)
     old = dict(scene.publisher.files)
     scene.publish(2, SECOND)
-    new = [path for path, data in scene.publisher.files.items() if old.get(path) != data and "jp" not in path]
+    new = [
+        path
+        for path, data in scene.publisher.files.items()
+        if old.get(path) != data and "jp" not in path and not path.startswith("packs/")  # made here, not fetched
+    ]
     kinds = {re.sub(r"[0-9a-f]{64}|\d+", "*", path) for path in new}
     assert len(kinds) >= 8
     saved = scene.path / "saved"
@@ -516,7 +524,9 @@ def test_a_file_stays_for_its_grace_and_no_longer(scene: Scene) -> None:
     second = set(served(scene.mirror))
     assert first <= second
     gone = {
-        path for path in first if re.search(r"targets/.*(full|evidence)|metadata/2\.(us|roll|snap)|000\.p/1$", path)
+        path
+        for path in first
+        if re.search(r"(targets/.*(full|evidence)|metadata/2\.(us|roll|snap)|000\.p/1$)|packs/", path)
     }
     assert done.waiting == len(gone) >= 6
     for hours in (1, 4, 5):
@@ -780,3 +790,52 @@ def test_the_pinned_root_is_the_first_that_counts(scene: Scene) -> None:
     trusted.pin(scene.mirror.own, Scene(scene.path / "other").publisher.repository.pinned)
     scene.pull()
     assert generation.current(scene.mirror) is not None
+
+
+# -- packs for endpoints that poll -------------------------------------------------------------------------------------
+
+
+def published_packs(mirror: MirrorDirectory) -> dict[str, bytes]:
+    return {path: data for path, data in served(mirror).items() if snapshot_of(path)}
+
+
+def test_packs_are_made_here_and_old_ones_go(scene: Scene) -> None:
+    versions = []
+    for number in range(1, 7):
+        if number > 1:
+            scene.publish(number, (FIRST, SECOND)[number % 2])
+        scene.pull()
+        versions.append(scene.publisher.repository.documents["snapshot"]["version"])
+        assert {snapshot_of(path) for path in published_packs(scene.mirror)} == set(versions[-KEPT:])
+        now = {path: data for path, data in published_packs(scene.mirror).items() if snapshot_of(path) == versions[-1]}
+        assert len(now) == number
+        assert all(scene.publisher.files[path] == data for path, data in now.items())
+
+
+def test_a_pack_that_is_gone_or_damaged_comes_back(scene: Scene) -> None:
+    scene.publish(2, SECOND)
+    scene.pull()
+    before = published_packs(scene.mirror)
+    path = next(path for path in before if path.endswith("from-1.pack"))
+    (scene.mirror.path / path).unlink()
+    scene.pull()
+    assert published_packs(scene.mirror) == before
+    file = scene.mirror.path / path
+    file.chmod(0o644)
+    file.write_bytes(before[path][:-1] + b"x")
+    scene.pull(check=True)
+    assert published_packs(scene.mirror) == before
+
+
+def test_a_disk_without_room_for_packs_holds_back_no_news(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.pull()
+    scene.publish(2, SECOND)
+
+    def refuses(*_: object) -> None:
+        raise StorageError("no space left on the device")
+
+    monkeypatch.setattr(Tree, "put_joined", refuses)
+    assert scene.pull().releases == [("us", "stable", 2)]
+    assert scene.fresh_release() == 2
+    version = scene.publisher.repository.documents["snapshot"]["version"]
+    assert version not in map(snapshot_of, published_packs(scene.mirror))

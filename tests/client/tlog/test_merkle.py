@@ -21,6 +21,7 @@ from coldchain.tlog.merkle import (
     check_inclusion,
     complete_root,
     consistency_ranges,
+    growth_by_last,
     inclusion_ranges,
     leaf_hash,
     node_hash,
@@ -330,3 +331,11 @@ def test_vectors_of_all_sizes_to_24() -> None:
     for case in found["consistency"]:
         old, new = hashes([case["old_root"], case["new_root"]])
         assert refused(check_consistency, hashes(case["proof"]), case["old"], old, case["new"], new) != case["ok"], case
+
+
+def test_the_inclusion_proof_of_the_last_leaf_holds_the_proof_of_its_growth() -> None:
+    for size in range(2, MOST + 1):
+        old = size - 1
+        found = growth_by_last(old, prove_inclusion(old, size, read), LEAVES[old])
+        assert found == prove_consistency(old, size, read)
+        check_consistency(found, old, mth(0, old), size, mth(0, size))

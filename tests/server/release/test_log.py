@@ -15,7 +15,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.agent.update import Outcome, Settings, update
+from coldchain.agent.outcome import Outcome
+from coldchain.agent.update import Settings, update
 from coldchain.bundle.evidence_file import encode_evidence
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import ApprovalError, EvidenceError, KeyringError, StateError, UsageError

@@ -42,10 +42,20 @@ async def test_files_go_out_in_the_order_readers_need(approved_home: Home, monke
         written.append(path)
         assert origins.read_all(approved_home) == (2 if path == "metadata/timestamp.json" else 1)
 
+    joined = DirectoryStorage.put_joined
+
+    async def put_joined(
+        self: DirectoryStorage, path: str, head: bytes, content: str, *, replace: bool = False
+    ) -> None:
+        await joined(self, path, head, content, replace=replace)
+        written.append(path)
+        assert origins.read_all(approved_home) == 1
+
     monkeypatch.setattr(DirectoryStorage, "put", put)
+    monkeypatch.setattr(DirectoryStorage, "put_joined", put_joined)
     await origins.publish_release(approved_home, 2)
     kinds = [path.split("/")[0] if not path.startswith("metadata/") else path.split(".")[-2] for path in written]
-    order = ["targets", "snapshots", "jp", "us", "rollout", "snapshot", "metadata/timestamp"]
+    order = ["targets", "snapshots", "packs", "jp", "us", "rollout", "snapshot", "metadata/timestamp"]
     assert sorted(kinds, key=order.index) == kinds
     assert set(kinds) == set(order)
 

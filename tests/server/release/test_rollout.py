@@ -258,7 +258,7 @@ async def test_a_crash_between_any_two_files_and_the_next_try_give_one_signed_st
                 assert await shares(home) == STAGES[0], "torn"
         assert await step(home, end)
         assert signed(home) == signed(whole), f"after a crash before file {point} another state was signed"
-    assert point == 3, "rollout, snapshot, timestamp"
+    assert point == 5, "a pack for each region, rollout, snapshot, timestamp"
 
 
 async def test_many_at_once_make_one_step(rolling: Home) -> None:

@@ -179,3 +179,28 @@ async def test_many_writers_of_one_path_give_one_file(storage: Storage) -> None:
     for number in range(3):
         assert await storage.get(f"a/{number}") == b"%d" % number
     assert got == [None] * 12
+
+
+@pytest.mark.parametrize("head", [b"", b"head"])
+@pytest.mark.parametrize("data", [b"", b"x", LARGE])
+async def test_a_file_may_go_on_with_another(storage: Storage, head: bytes, data: bytes) -> None:
+    await storage.put(NAME, data)
+    for _ in range(2):  # the same again is no error
+        await storage.put_joined("packs/one", head, NAME)
+        assert await storage.get("packs/one") == head + data
+    assert await storage.get(NAME) == data
+
+
+async def test_what_goes_on_with_another_is_honest_and_whole_too(storage: Storage) -> None:
+    await storage.put(NAME, LARGE)
+    await storage.put("packs/one", b"old")
+    for head, content in ((b"head", NAME), (b"old", NAME)):
+        with pytest.raises(StorageError):
+            await storage.put_joined("packs/one", head, content)
+    for path, content in (("packs/two", "not/there"), ("../two", NAME), ("packs/two", "../x")):
+        with pytest.raises(StorageError):
+            await storage.put_joined(path, b"head", content, replace=True)
+    assert await storage.get("packs/one") == b"old"
+    assert [path async for path in storage.list("packs/")] == ["packs/one"]
+    await storage.put_joined("packs/one", b"head", NAME, replace=True)
+    assert await storage.get("packs/one") == b"head" + LARGE

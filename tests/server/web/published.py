@@ -29,6 +29,9 @@ class MemoryStorage:
     async def put(self, path: str, data: bytes | Path, *, replace: bool = False) -> None:
         self.files[path] = data if isinstance(data, bytes) else data.read_bytes()
 
+    async def put_joined(self, path: str, head: bytes, content: str, *, replace: bool = False) -> None:
+        await self.put(path, head + self.files[content], replace=replace)
+
     async def get(self, path: str) -> bytes:
         self._touch(path)
         return self.files[path]
