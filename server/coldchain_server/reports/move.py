@@ -28,7 +28,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from coldchain.errors import BusyError, EvidenceError, InternalError, ResidencyError, StateError, UsageError
+from coldchain.errors import (
+    BusyError,
+    ColdchainError,
+    EvidenceError,
+    InternalError,
+    ResidencyError,
+    StateError,
+    UsageError,
+)
 from coldchain.residency import Move, Place, parse_move
 from coldchain.tlog.offline import verify_proof
 from coldchain_server.assembly.regions import Regions
@@ -175,14 +183,28 @@ def finish(home: Home, moving: Moving, say: Say = lambda _: None) -> Moving:
 
 
 def finish_logged(home: Home) -> list[Moving]:
-    """Ends the moves that are in the log and that nobody is at work on; what ``serve`` does by itself. Returns them."""
+    """Ends the moves that are in the log and that nobody is at work on; what ``serve`` does by itself. Returns them.
+
+    Raises:
+        ColdchainError: as :func:`go_on`, when one of them could not be ended; the others were.
+    """
     if not any(one.step in ("logged", "switching") for one in all_moving(home)):
         return []
+    ended: list[Moving] = []
+    refused: list[ColdchainError] = []
     try:
         with mover(home):
-            return [finish(home, one) for one in all_moving(home) if one.step in ("logged", "switching")]
+            for one in all_moving(home):
+                if one.step in ("logged", "switching"):
+                    try:
+                        ended.append(finish(home, one))
+                    except ColdchainError as error:  # which is no reason for the others to wait
+                        refused.append(error)
     except BusyError:
         return []
+    if refused:
+        raise refused[0]
+    return ended
 
 
 def abandon(home: Home, region: str) -> Moving:

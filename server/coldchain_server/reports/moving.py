@@ -153,8 +153,7 @@ def forget_moving(home: Home, found: Moving) -> None:
 
 def read_moving(home: Home, region: str) -> Moving | None:
     """The move that the region's reports are on, by the name that the region has now; None for none. Raises StorageError."""
-    path = _path(home, region)
-    return _read(path) if path.exists() else None
+    return _read(_path(home, region))
 
 
 def all_moving(home: Home) -> list[Moving]:
@@ -185,12 +184,17 @@ def _all(folder: Path) -> Iterator[Moving]:
     with disk(folder):
         paths = sorted(folder.glob("[a-z0-9]*.json")) if folder.is_dir() else []
     for path in paths:
-        yield _read(path)
+        found = _read(path)
+        if found is not None:  # else it was finished just now
+            yield found
 
 
-def _read(path: Path) -> Moving:
+def _read(path: Path) -> Moving | None:
     with disk(path):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
     try:
         return parse_moving(data, path.name)
     except MalformedError as error:

@@ -73,16 +73,27 @@ def report_store(home: Home, region: str) -> ReportStore:
         StateError: reports of the region lie in another store, and no move put them there.
         StorageError: the store cannot be opened.
     """
-    regions = home.regions()
-    name = _residency(regions, region)
+    error: StateError | None = None
+    for _ in range(2):  # a move may have ended between two of these looks
+        regions = home.regions()
+        name = _residency(regions, region)
+        error = _elsewhere(home, region, name, regions)
+        if error is None:
+            return open_store(home, name, regions.kept_in(name), regions)
+    assert error is not None
+    raise error
+
+
+def _elsewhere(home: Home, region: str, name: str, regions: Regions) -> StateError | None:
+    """What is wrong when reports of the region lie in another store than ``name``, and no move put them there."""
     for other in made_stores(home):
         if other != name and holds(home, other, region, regions) and not explained(home, region, name, other):
-            raise StateError(
+            return StateError(
                 f"regions.toml says that the reports of {region} are in store {name}, and some are in {other}",
                 kept="what was counted, where it is; nothing is added",
                 todo=f'write residency = "{other}" again, then: coldchain-server residency move --region {region} --to {name}',
             )
-    return open_store(home, name, regions.kept_in(name), regions)
+    return None
 
 
 def holds(home: Home, name: str, region: str, regions: Regions) -> bool:

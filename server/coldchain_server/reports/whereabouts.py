@@ -30,6 +30,7 @@ from coldchain_server.home import Home
 from coldchain_server.log.public_log import PublicLog
 from coldchain_server.release.log import Witnesses
 from coldchain_server.reports.copying import total
+from coldchain_server.reports.move import mover
 from coldchain_server.reports.moving import Moving, Total, all_moved, all_moving, explained
 from coldchain_server.reports.stores import made_stores, open_store, store_directory
 from coldchain_server.signing.log_policy import policy_of
@@ -174,8 +175,25 @@ async def whereabouts(home: Home, now: datetime, witnesses: Witnesses | None = N
 
     Raises:
         UsageError: regions.toml is not in order.
+        BusyError: something does not fit, and reports are being moved right now.
         StorageError: the log, or what is known of moves, cannot be read.
     """
+    found = await _look(home, now, witnesses)
+    if found.problems:  # they may have been seen between two steps of a move that ended just now
+        _nobody_moves(home)
+        found = await _look(home, now, witnesses)
+    if found.problems:
+        _nobody_moves(home)
+    return found
+
+
+def _nobody_moves(home: Home) -> None:
+    """Raises BusyError while reports are being moved."""
+    with mover(home):
+        pass
+
+
+async def _look(home: Home, now: datetime, witnesses: Witnesses | None) -> Whereabouts:
     regions = home.regions()
     found = Whereabouts({name: one.residency for name, one in regions.regions.items()}, moving=all_moving(home))
     made = made_stores(home)

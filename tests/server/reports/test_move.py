@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -456,3 +459,68 @@ async def test_a_full_disk_stops_it_and_space_lets_it_go_on(home: Home, monkeypa
     await residents.move(home)
     assert counted(home, "us") == before
     assert ALL[0] not in everything(home)["us"]
+
+
+async def test_whoever_adds_or_looks_while_moves_run_is_at_most_told_to_come_again(home: Home) -> None:
+    """Reports are added in a thread as fast as they can be, and somebody looks, while the region moves four times."""
+    before, done, seen = counted(home, "us"), threading.Event(), [0]
+    errors: list[Exception] = []
+
+    def adding() -> None:
+        while not done.is_set():
+            try:
+                seen[0] += arrive(home, "us", seen[0] + 1)
+            except BusyError:
+                continue
+            except Exception as error:  # noqa: BLE001  told below
+                errors.append(error)
+                return
+
+    def looking() -> None:
+        while not done.is_set():
+            try:
+                problems = asyncio.run(show(home)).problems
+            except BusyError:
+                continue
+            if problems:
+                errors.append(AssertionError(problems))
+
+    threads = [threading.Thread(target=work) for work in (adding, looking)]
+    for thread in threads:
+        thread.start()
+    for target in ("ch", "jp", "ch", "us"):
+        for _ in range(1000):
+            try:
+                await residents.move(home, "us", target)
+                break
+            except BusyError:  # somebody looks twice
+                await asyncio.sleep(0.01)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert seen[0] > 0
+    assert counted(home, "us") == before + Counter({ONE: seen[0]})
+    assert (await show(home)).problems == []
+
+
+async def test_one_move_that_cannot_be_ended_does_not_keep_the_others(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(room, "switch", died)
+    for region in ("jp", "us"):
+        with pytest.raises(InterruptedError):
+            await residents.move(home, region, "ch")
+    monkeypatch.undo()
+    text = home.regions_text()
+    home.write_regions(text.replace('residency = "jp"', 'residency = "us"'))
+    with pytest.raises(StateError, match="jp was changed to us by hand"):
+        finish_logged(home)
+    assert [one.region for one in all_moving(home)] == ["jp"]
+    assert home.regions().regions["us"].residency == "ch"
+    home.write_regions(text.replace('residency = "us"', 'residency = "ch"'))
+    assert [one.region for one in finish_logged(home)] == ["jp"]
+    assert (await show(home)).problems == []
