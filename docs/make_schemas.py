@@ -166,6 +166,15 @@ STATUS = thing(
         fork=flag("whether the proof of a fork is kept here"),
     ),
     engines=by_name(ENGINE_STATE, "the engines of policy.toml, as the last run left them"),
+    reports=thing(
+        "outcome reports, where policy.toml has them sent",
+        send=flag("whether they are"),
+        waiting=many(text(), "the bytes of those that could not be sent yet"),
+        last=maybe(
+            thing(bytes=text("every byte of it"), time=TIME, url=text("of the source that took it")),
+            "the last one sent",
+        ),
+    ),
     agent=maybe(
         thing(
             last_poll=maybe(TIME),

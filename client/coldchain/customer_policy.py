@@ -19,8 +19,8 @@ is all defaults. Worked example::
     key = "security.example.com/fleet+…"
     url = "https://security.example.com/coldchain"
 
-    [reports]
-    send = false
+    [reports]                       # coldchain.outcome_report
+    send = false                    # true: how taking each release went is reported, with nothing that tells who says it
 
     [network]                       # how servers are asked: read by the room that asks them
     [[engine]]                      # which engines load the sets, and what is tried on each set before: read by
@@ -93,6 +93,7 @@ class CustomerPolicy:
         release: which releases, and when.
         demands: on top of the log policy in force.
         approval: None when no approval is asked for.
+        reports: whether outcomes are reported.
         tables: the sections that other rooms read, as TOML gave them.
         digest: SHA-256 of the file, lower-case hexadecimal; empty when there is none.
     """
@@ -100,6 +101,7 @@ class CustomerPolicy:
     release: ReleaseRules = field(default_factory=ReleaseRules)
     demands: Demands = field(default_factory=Demands)
     approval: ApprovalRules | None = None
+    reports: bool = False
     tables: Mapping[str, object] = field(default_factory=dict)
     digest: str = ""
 
@@ -157,11 +159,11 @@ def parse_customer_policy(data: bytes | None, limits: Limits = LIMITS) -> Custom
         if name not in known:
             raise _unknown(name, known)
     sections = {name: _Section(name, table.get(name, {})) for name in SECTIONS}
-    sections["reports"].refuse_true("send", "this version sends no reports")
     return CustomerPolicy(
         release=_release(sections["release"]),
         demands=_demands(sections["log"], limits),
         approval=_approval(sections["approval"], limits) if "approval" in table else None,
+        reports=sections["reports"].boolean("send"),
         tables={name: table[name] for name in ELSEWHERE if name in table},
         digest=hashlib.sha256(data).hexdigest(),
     )
@@ -210,10 +212,6 @@ class _Section:
         if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
             raise _wrong(f"{self.name}.{key} is not text in quotation marks of 1 to {most} letters")
         return value
-
-    def refuse_true(self, key: str, why: str) -> None:
-        if self.boolean(key):
-            raise _wrong(f"{self.name}.{key}: {why}", todo=f"write {key} = false, or take the line out")
 
 
 def _release(section: _Section) -> ReleaseRules:

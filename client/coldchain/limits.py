@@ -69,6 +69,12 @@ class Limits:
     customer_policy_bytes: int = 256 * KIB
     approval_bytes: int = 4 * KIB
 
+    # outcome reports
+    report_bytes: int = 512
+    report_seconds: float = 10.0
+    report_batch_bytes: int = 512 * KIB
+    report_batch_counts: int = 1000
+
     # monitoring: a section of kind file is compared in memory
     compared_file_bytes: int = 256 * MIB
 

@@ -9,6 +9,8 @@
     HOME/root.json         root version 1, which customers pin
     HOME/keys/             encrypted key files; carry the offline ones away
     HOME/catalogue.sqlite  feeds, snapshots, releases
+    HOME/edges.toml        the edges whose batches of outcome reports are counted; may be absent
+    HOME/reports/          counted outcome reports, one store for each jurisdiction they stay in
     HOME/content/          files by SHA-256: snapshots' files, sections, descriptions, manifests
     HOME/changes/          change lists between consecutive releases, by channel and region
     HOME/drafts/           releases that are built and not yet published
@@ -52,6 +54,9 @@ DEFAULT_SETTINGS: Final = (
 # keep_generations = 8         # published releases whose files stay after newer ones came
 # timestamp_hours = 4          # the timestamp is signed anew this often while the origin serves (it lives 36 hours)
 # poll_seconds = 0             # how often endpoints are asked to poll; 0: as they like, which is every hour
+# reports_per_network = 100    # outcome reports of endpoints from one network (/24, /48) in an hour; 0: no cap, behind a proxy
+# reports_direct_per_hour = 100000   # of all endpoints that report here and not to an edge
+# reports_days = 90            # how long counted reports are kept
 """
     + DEFAULT_GATE
 )
@@ -67,6 +72,9 @@ class Settings:
     keep_generations: int = 8
     timestamp_hours: int = 4
     poll_seconds: int = 0
+    reports_per_network: int = 100
+    reports_direct_per_hour: int = 100_000
+    reports_days: int = 90
     gate: GateSettings = field(default_factory=GateSettings)
 
 
@@ -94,6 +102,9 @@ def load_settings(text: str) -> Settings:
         "keep_generations": (1, 1000),
         "timestamp_hours": (1, 24),
         "poll_seconds": (0, 86_400),
+        "reports_per_network": (0, 10**6),
+        "reports_direct_per_hour": (0, 10**9),
+        "reports_days": (1, 3660),
     }
     for name, (least, most) in numbers.items():
         value = getattr(settings, name)

@@ -1,24 +1,40 @@
-"""``coldchain-server serve``: the origin's web room, with the re-signing of what expires and the rollouts' stages."""
+"""``coldchain-server serve``: the origin's web room, with the re-signing of what expires, the rollouts' stages, and endpoints' reports.
+
+Reports are taken with a signing key or without one. Who signs also judges them: a second after they came, and with each other look. So
+where nobody serves with the key, nothing halts by itself, but with ``rollout advance``.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
-from coldchain.errors import BusyError, UsageError
+from coldchain.errors import BusyError, ColdchainError, StorageError, UsageError
+from coldchain.limits import LIMITS
 from coldchain_server.home import Home
-from coldchain_server.release.rollout import advance_due, course
+from coldchain_server.release.rollout import Halted, advance_due, course, halt_due
+from coldchain_server.reports.hours import hour_of
+from coldchain_server.reports.origin import origin_reception
+from coldchain_server.reports.stores import report_store
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import load_state, now_utc
+from coldchain_server.signing.roles import RoleState, load_state, now_utc
 from coldchain_server.signing.rotation import expiring, renew
 from coldchain_server.web import origin
+from coldchain_server.web.connection_cap import BOUNDS
+from coldchain_server.web.counters import Counters
 from coldchain_server.web.json_log import log_as_json
 from coldchain_server.web.listening import run_listening
+from coldchain_server.web.report_intake import ReportIntake
 
 _log = logging.getLogger("coldchain.signing")
 LOOK_SECONDS = 60.0
+JUDGE_SECONDS = 1.0
+FORGET_SECONDS = 3600.0
 
 
 def serve_origin(
@@ -50,11 +66,27 @@ def serve_origin(
     settings = home.settings()
     every = settings.timestamp_hours * 3600.0
 
-    async def keep_fresh() -> None:
-        assert keyring is not None
-        await keep_renewing(home, keyring, every)
-
     async def serving() -> None:
+        news, counters = asyncio.Event(), Counters()
+
+        async def keep_fresh() -> None:
+            assert keyring is not None
+            await keep_renewing(home, keyring, every, news=news)
+
+        async def keep_forgetting() -> None:
+            while True:
+                await asyncio.to_thread(forget_old, home)
+                await asyncio.sleep(FORGET_SECONDS)
+
+        def count(name: str, amount: int, labels: Mapping[str, str]) -> None:
+            counters.add(name, amount, **labels)
+
+        intake = ReportIntake(
+            origin_reception(home, news.set, count),
+            LIMITS.report_bytes,
+            LIMITS.report_batch_bytes,
+            BOUNDS.header_seconds,
+        )
         if keyring is not None:
             state = await load_state(home.storage)
             for role in ("snapshot", "timestamp", "rollout"):
@@ -64,25 +96,47 @@ def serve_origin(
             home.storage,
             host,
             port,
-            background=[keep_fresh] if keyring is not None else [],
+            background=[keep_forgetting, *([keep_fresh] if keyring is not None else [])],
             tls_cert=tls_cert,
             tls_key=tls_key,
             metrics_port=metrics_port,
             poll_seconds=settings.poll_seconds,
+            reports=intake,
+            counters=counters,
         )
 
     run_listening(serving(), host, port)
 
 
-async def keep_renewing(home: Home, keyring: Keyring, every: float, look_seconds: float = LOOK_SECONDS) -> None:
+async def keep_renewing(
+    home: Home,
+    keyring: Keyring,
+    every: float,
+    look_seconds: float = LOOK_SECONDS,
+    news: asyncio.Event | None = None,
+) -> None:
     """Looks again and again whether something must be signed anew, or a rollout's stage is over; ends only with an error.
 
-    A supervisor starts it again then.
+    A supervisor starts it again then. ``news`` (reports were counted) has it look within a second.
     """
+    news = news or asyncio.Event()
     while True:
+        news.clear()
         await renew_once(home, keyring, every)
         await advance_once(home, keyring)
-        await asyncio.sleep(await until_next_stage(home, look_seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(await until_next_stage(home, look_seconds)):
+                await news.wait()
+                await asyncio.sleep(JUDGE_SECONDS)  # more are likely to come: one look for all of them
+
+
+def forget_old(home: Home) -> None:
+    """Forgets counts that are older than the settings say. What cannot be opened now is for the next time."""
+    with contextlib.suppress(ColdchainError):
+        before = hour_of(now_utc() - timedelta(days=home.settings().reports_days))
+        for region in home.regions().regions:
+            with report_store(home, region) as store:
+                store.forget(before)
 
 
 async def until_next_stage(home: Home, most: float) -> float:
@@ -97,24 +151,38 @@ async def until_next_stage(home: Home, most: float) -> float:
 
 
 async def advance_once(home: Home, keyring: Keyring) -> list[str]:
-    """Takes each rollout one stage on, where it is time; returns the channels.
+    """Takes each rollout one stage on, where it is time, unless endpoints' reports say that it should halt; returns the channels.
 
-    A rollout.toml that is not in order stops the rollouts and no other work.
+    A rollout.toml that is not in order, or a store of reports that cannot be read, stops the rollouts and no other work.
     """
     moved: list[str] = []
+    halted: dict[str, Halted] = {}
     async with home.catalogue() as catalogue:
         try:
             async with catalogue.publisher():
                 state, channels = await load_state(home.storage), home.settings().channels
+                halted = await _judged(home, state, keyring, channels)
+                if halted:
+                    state = await load_state(home.storage)
                 moved = await advance_due(home, state, keyring, channels, now=now_utc())
         except BusyError:
             return []
         except UsageError as error:
             _log.error("rollouts stand still: %s", error.what)
+    for channel, one in halted.items():
+        _log.error("rollout halted itself", extra={"channel": channel, **one.as_json()})
     for channel in moved:
         shares = course(home, await load_state(home.storage), channel).shares
         _log.info("rollout", extra={"channel": channel, "shares": shares})
     return moved
+
+
+async def _judged(home: Home, state: RoleState, keyring: Keyring, channels: Sequence[str]) -> dict[str, Halted]:
+    """The rollouts that halt now. Raises UsageError where reports cannot be read: what nobody judges does not go on."""
+    try:
+        return await halt_due(home, state, keyring, channels, now=now_utc())
+    except StorageError as error:
+        raise UsageError(f"endpoints' reports cannot be read: {error.what}") from error
 
 
 async def renew_once(home: Home, keyring: Keyring, every: float) -> list[str]:

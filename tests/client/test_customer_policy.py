@@ -140,7 +140,7 @@ def test_a_wrong_word_is_told_with_its_place_and_the_nearest_right_one() -> None
         f"[approval]\nkey = '{Signing.make('w', Kind.COSIGNATURE).public.vkey}'",
         f"[approval]\nkey = '{TEAM.public.vkey[:-4]}AAA='",
         f"[approval]\nkey = '{TEAM.public.vkey}'\nurl = ''",
-        "[reports]\nsend = true",
+        '[reports]\nsend = "yes"',
         "[reports]\nsend = 0",
         "[release",
         "a = 1\na = 2",

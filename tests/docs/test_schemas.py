@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from coldchain import cli
 from coldchain.install.agent_state import AgentState, Moment, write_agent_state
 from coldchain.install.directory import ClientDirectory
+from coldchain.install.report_memory import Sent, change_report_memory
 from docs.make_schemas import FOLDER, SHAPES, page
 from tests.client.monitor.conftest import template, ways, world
 from tests.client.monitor.watched import Watched
@@ -118,10 +119,15 @@ def test_what_an_endpoint_answers(tmp_path: Path, run: Run) -> None:
         words = ("--root", root, "--region", "us", "--url", tree, "--packs") if action == "mirrored" else ()
         assert run("mirror", beside, *words)["action"] == action
     policy = endpoint.directory / "policy.toml"
-    policy.write_text('[[engine]]\nkind = "yara"\n')
+    policy.write_text('[[engine]]\nkind = "yara"\n[reports]\nsend = true\n')
     (engine,) = run("update", place, code=30)["engines"]  # its rule matches everything
     assert (engine["action"], engine["release"]) == ("kept", None)
-    assert run("status", place, code=30)["engines"]["yara"]["refused"]
+    said = run("status", place, code=30)
+    assert said["engines"]["yara"]["refused"]
+    (waiting,) = said["reports"]["waiting"]  # a directory takes no reports
+    sent = Sent(waiting.encode(), datetime.now(UTC), "https://edge.example")
+    change_report_memory(ClientDirectory(endpoint.directory), lambda memory: memory.sent(sent))
+    assert run("status", place, code=30)["reports"]["last"]["bytes"] == waiting
     endpoint.publish(2, SECOND | {"rules.yar": b"rule Acme_Rule { condition: false }\n"})
     done = run("update", place)
     assert (done["way"], done["engines"][0]["action"], done["engines"][0]["release"]) == ("delta", "activated", 2)

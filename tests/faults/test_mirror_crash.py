@@ -125,14 +125,18 @@ def after_the_grace(path: Path) -> Run:
 def key_rotation(path: Path) -> Run:
     """A new root with another key for every top-level role, and a release under them."""
     run = second(path)
-    repository = run.scene.publisher.repository
+    rotate_all(run.scene)
+    return run
+
+
+def rotate_all(scene: Scene) -> None:
+    repository = scene.publisher.repository
     old = repository.signers["root"]
     for role, count in (("root", 3), ("targets", 3), ("snapshot", 1), ("timestamp", 1)):
         repository.set_keys(role, [signer(f"new {role} {number}") for number in range(count)], 2 if count == 3 else 1)
     repository.publish_root(also=old)
     repository.publish("targets", "us", "rollout")
-    run.scene.publisher.write(run.scene.upstream)
-    return run
+    scene.publisher.write(scene.upstream)
 
 
 SCENES: dict[str, Callable[[Path], Run]] = {

@@ -20,11 +20,14 @@ import aiosqlite.core
 import pytest
 
 from coldchain.errors import ColdchainError, StateError
+from coldchain.verify import MANIFEST
+from coldchain_server.catalogue.sqlite import SqliteCatalogue
 from coldchain_server.founding import Founding, found
 from coldchain_server.home import Home
 from coldchain_server.release import publish as publish_room
 from coldchain_server.release import suppress as suppress_room
 from coldchain_server.release.build import build, discard
+from coldchain_server.release.drafts import Draft
 from coldchain_server.release.publish import publish
 from coldchain_server.release.rollout import advance, change_rollout
 from coldchain_server.release.withdraw import withdraw
@@ -52,7 +55,11 @@ def memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def templates(memory: Path) -> dict[str, Home]:
-    """``feed``: release 1 is out, the feed has changed; ``built`` and ``approved``: release 2 so far."""
+    """Origins to start from.
+
+    ``feed``: release 1 is out, the feed has changed; ``built`` and ``approved``: release 2 so far; ``two``: it is out; ``rolling``: by
+    a schedule; ``held``: and held; ``withdrawn``, ``suppressed``: the release that withdraws it, or lacks a signature, is approved.
+    """
     folder = memory / "templates"
     folder.mkdir()
 
@@ -67,6 +74,16 @@ def templates(memory: Path) -> dict[str, Home]:
         made["two"], made["rolling"] = (origins.copy(home, folder / name) for name in ("two", "rolling"))
         await origins.publish_release(made["two"], 2)
         await origins.publish_release(scheduled(made["rolling"]), 2)
+        for name, start, step in (
+            ("held", "rolling", hold),
+            ("withdrawn", "rolling", withdrawing),
+            ("suppressed", "rolling", suppressing),
+        ):
+            made[name] = origins.copy(made[start], folder / name)
+            await step(made[name])
+            if name != "held":
+                await origins.log_built(made[name], 3)
+                await origins.approve_release(made[name], 3)
         return made
 
     return asyncio.run(make())
@@ -256,6 +273,31 @@ async def hold(home: Home) -> None:
         await change_rollout(home, catalogue, origins.keyring(home), "stable", [], now=NOW, held=True)
 
 
+async def resume(home: Home) -> None:
+    async with home.catalogue() as catalogue:
+        await change_rollout(home, catalogue, origins.keyring(home), "stable", [], now=NOW, held=False)
+
+
+async def set_share(home: Home) -> None:
+    async with home.catalogue() as catalogue:
+        await change_rollout(home, catalogue, origins.keyring(home), "stable", ["jp"], now=NOW, share=30)
+
+
+async def hurry(home: Home) -> None:
+    """By hand, after the first stage and before its time is over, in an emergency."""
+    later = NOW + timedelta(minutes=2)
+    async with home.catalogue() as catalogue:
+        ring = origins.keyring(home)
+        await change_rollout(home, catalogue, ring, "stable", [], now=NOW, emergency=True)
+        if origins.read(home, "us").share == 5:
+            await advance(home, catalogue, ring, "stable", now=later, early=True)
+
+
+async def publish_third(home: Home) -> None:
+    """A withdrawal, or a suppression, that is approved."""
+    await origins.publish_release(home, 3, emergency=True)
+
+
 async def advancing(home: Home) -> None:
     async with home.catalogue() as catalogue:
         await advance(home, catalogue, origins.keyring(home), "stable", now=NOW + timedelta(minutes=10))
@@ -289,20 +331,43 @@ STEPS: dict[str, tuple[str, Step]] = {
     "approve": ("built", approve_again),
     "discard": ("built", discard_again),
     "hold": ("feed", hold),
+    "hold a stage": ("rolling", hold),
+    "resume": ("held", resume),
+    "set a share": ("two", set_share),
     "advance": ("rolling", advancing),
+    "hurry": ("rolling", hurry),
     "withdraw": ("two", withdrawing),
+    "withdraw in a stage": ("rolling", withdrawing),
+    "publish a withdrawal": ("withdrawn", publish_third),
     "suppress": ("feed", suppressing),
+    "publish a suppression": ("suppressed", publish_third),
     **{f"rotate {role}": ("feed", rotating(role)) for role in rotation.ROTATABLE},
 }
 
 
-OUT = {"two": 2, "rolling": 2}
-"""Start -> the release that is out; 1 for the others."""
-WAITS = {"build": [2], "approve": [2], "suppress": [2], "withdraw": [3]}
+WAITS = {"build": [2], "approve": [2], "suppress": [2], "withdraw": [3], "withdraw in a stage": [3]}
 """Step -> the release that waits after it."""
+QUICK_STEPS = [
+    "init",
+    "build",
+    "approve",
+    "discard",
+    "set a share",
+    "advance",
+    "publish a withdrawal",
+    "rotate timestamp",
+]
 
 
-@pytest.mark.parametrize("name", STEPS)
+def stands(home: Home) -> tuple[object, ...]:
+    """What endpoints of both regions see, whole: the release, its share, whether it is held, and what nobody should run."""
+    found = [origins.read(home, region) for region in ("us", "jp")]
+    said = [(one.release.release, one.share, one.held, one.manifest.withdraws) for one in found]
+    assert len({number for number, *_ in said}) == 1, f"torn: regions show {said}"
+    return tuple(said)
+
+
+@pytest.mark.parametrize("name", QUICK_STEPS)
 def test_every_step_can_die_and_be_tried_again(name: str, templates: dict[str, Home], memory: Path) -> None:
     steps(name, templates, memory, 3)
 
@@ -314,7 +379,7 @@ def test_every_step_can_die_at_every_point(name: str, templates: dict[str, Home]
     steps(name, templates, memory, 1_000_000)
 
 
-def steps(name: str, templates: dict[str, Home], folder: Path, most: int) -> None:
+def steps(name: str, templates: dict[str, Home], folder: Path, most: int, *, backwards: bool = False) -> None:
     start, step = STEPS[name]
 
     def fresh() -> Home:
@@ -323,31 +388,41 @@ def steps(name: str, templates: dict[str, Home], folder: Path, most: int) -> Non
         shutil.rmtree(folder / "origin", ignore_errors=True)
         return Home(folder / "origin")
 
-    whole = crashpoints.run(working(fresh(), step))
+    before = stands(templates[start]) if start in templates else ()
+    home = fresh()
+    whole = crashpoints.run(working(home, step))
     assert whole.finished, whole.raised
+    after = stands(home) if before else ()
     points = crashpoints.spread(len(whole.calls), most)
-    for point in points:
+    found: Counter[str] = Counter()
+    every_next = 1 if len(points) < 20 else 10  # a whole release more takes longer than all the rest
+    for turn, point in enumerate(points[::-1] if backwards else points):
         home = fresh()
         ending = crashpoints.run(working(home, step), point)
         # random keys need a call more or less: the last point may lie beyond the end
         assert ending.killed or point >= len(ending.calls), ending
-        if start in templates:
-            assert origins.read_all(home) == OUT.get(start, 1), point
+        if before:
+            state = stands(home)
+            assert state in (before, after), f"torn at {point}: {state}"
+            found["same" if before == after else "old" if state == before else "new"] += 1
         with suppress(DONE_BEFORE):
             asyncio.run(step(home))
-        asyncio.run(_goes_on(home, name))
-    print(f"\n{name}, kill -9: {len(points)} of {len(whole.calls)} points, 0 torn")
+        assert not before or stands(home) == after, f"tried again after {point}: {stands(home)}"
+        asyncio.run(_goes_on(home, name, whole=turn % every_next == 0))
+    print(f"\n{name}, kill -9: {len(points)} of {len(whole.calls)} points, {dict(found)}, 0 torn")
 
 
-async def _goes_on(home: Home, name: str) -> None:
-    """After the second try the origin works: a new release can be made and is read by a client that pinned root version 1."""
+async def _goes_on(home: Home, name: str, *, whole: bool) -> None:
+    """After the second try the origin works; ``whole``: a new release can be made, and a client that pinned root version 1 reads it."""
     await load_state(home.storage)
     unpublished = [
         number for number, state in (await origins.states(home)).items() if state not in ("published", "discarded")
     ]
     assert unpublished == WAITS.get(name, [])
-    if name == "advance":
+    if name in ("advance", "hurry"):
         assert [origins.read(home, region).share for region in ("us", "jp")] == [100, 0], "one stage on, and no more"
+    if not whole:
+        return
     if unpublished:
         (number,) = unpublished
         if name != "approve":
@@ -356,6 +431,48 @@ async def _goes_on(home: Home, name: str) -> None:
         await origins.publish_release(home, number)
         assert origins.read_all(home) == number
     else:
-        number = await origins.release(home, origins.SECOND)
+        number = await origins.release(home, origins.THIRD if name == "publish a withdrawal" else origins.SECOND)
         assert origins.read_all(home) == number
     assert leftovers(home) == []
+
+
+def listed_first(patch: pytest.MonkeyPatch) -> None:
+    """The catalogue knows of a draft before its manifest is on the disk."""
+    real_write, real_put = Draft.write, SqliteCatalogue.put_release
+    waiting: list[tuple[Draft, Path, bytes]] = []
+
+    def write(self: Draft, path: Path, data: bytes) -> None:
+        if path.name == MANIFEST:
+            waiting.append((self, path, data))
+        else:
+            real_write(self, path, data)
+
+    async def put(self: SqliteCatalogue, *values: Any) -> None:
+        await real_put(self, *values)
+        for draft, path, data in waiting:
+            real_write(draft, path, data)
+        waiting.clear()
+
+    patch.setattr(Draft, "write", write)
+    patch.setattr(SqliteCatalogue, "put_release", put)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        *((name, timestamp_first) for name in ("hold a stage", "resume", "set a share", "advance", "hurry")),
+        *((name, timestamp_first) for name in ("publish a withdrawal", "publish a suppression")),
+        *((name, listed_first) for name in ("withdraw", "withdraw in a stage", "suppress")),
+    ],
+)
+def test_a_step_in_the_wrong_order_is_found(
+    name: str, broken: Break, templates: dict[str, Home], memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert templates
+    with monkeypatch.context() as patch:
+        broken(patch)
+        with pytest.raises((AssertionError, ColdchainError)) as caught:
+            steps(name, templates, memory, 1_000_000, backwards=True)
+    print(f"\n{broken.__name__}, {name}: {caught.value!s:.120}")

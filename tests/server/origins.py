@@ -27,12 +27,13 @@ from coldchain_server.founding import Founding, found
 from coldchain_server.home import Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
-from coldchain_server.release.build import Built, build, utc_text
+from coldchain_server.release.build import Built, build
 from coldchain_server.release.bundle_files import load_description
 from coldchain_server.release.log import Logged, log_release
 from coldchain_server.release.publish import publish
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
+from coldchain_server.signing.roles import utc_text
 from tests.client.agent.publisher import hashes
 from tests.client.bundle.bundles import New, Old, Store
 from tests.client.tuf.repository import NOW

@@ -89,10 +89,10 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def serving(home: Path, *words: str) -> AsyncIterator[Process]:
+async def serving(home: Path, *words: str, passphrase: str = PASSPHRASE) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         PROGRAM, "serve", home, "--port", "0", *words,
-        env=dict(os.environ, COLDCHAIN_PASSPHRASE=PASSPHRASE),
+        env=dict(os.environ, COLDCHAIN_PASSPHRASE=passphrase),
         stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     found = Process(process)

@@ -25,13 +25,13 @@ from coldchain_server.founding import Founding, found
 from coldchain_server.home import DEFAULT_SETTINGS, Home
 from coldchain_server.log.http_witnesses import HttpWitnesses
 from coldchain_server.release.approve import approve
-from coldchain_server.release.build import Built, build, utc_text
+from coldchain_server.release.build import Built, build
 from coldchain_server.release.bundle_files import load_description
 from coldchain_server.release.log import log_release
 from coldchain_server.release.publish import publish
 from coldchain_server.signing.key_files import DEMO
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import now_utc
+from coldchain_server.signing.roles import now_utc, utc_text
 from coldchain_server.web.origin import running
 from tests.server.origins import NO_ENGINES
 

@@ -18,7 +18,7 @@ from tests.system.histories import Part, Replay, Step, regions_toml, replaying
 SERIES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "series"
 
 
-FILES = 40
+FILES = 12
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ ALL = [
         ),
         6,
     ),
-    Series("threatfox-ips-daily", (Part("threatfox", "addresses", (".txt",)),), 3),
+    Series("threatfox-ips-daily", (Part("threatfox", "addresses", (".txt",)),), 2),
     Series("reversinglabs-yara", (Part("reversinglabs", "yara", (".yara",)),), 2),
     Series(
         # Its trails are written for a sensor that knows regular expressions and Unicode names; a plain list does not.

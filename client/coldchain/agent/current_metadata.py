@@ -91,15 +91,15 @@ class CurrentMetadata:
         if not others or not health.doubtful(hashlib.sha256(raw).hexdigest(), self._age, self._now):
             return found
         health.asked = self._now
-        better = await newer_elsewhere(others, raw, found.timestamp.version, self._limits)
-        if better is None:
-            return found
-        self._sources.prefer(better)
-        newest = await self._full()
-        if newest.timestamp.version > found.timestamp.version:
-            self._memory.conduct.bad[first.url] = "behind"
-            self.why = f"{first.url} holds back news"
-        return newest
+        while (better := await newer_elsewhere(others, raw, found.timestamp.version, self._limits)) is not None:
+            self._sources.prefer(better)
+            newest = await self._full()
+            if newest.timestamp.version > found.timestamp.version:
+                self._memory.conduct.bad[first.url] = "behind"
+                self.why = f"{first.url} holds back news"
+                return newest
+            found, others = newest, others[others.index(better) + 1 :]  # it promised what it does not have
+        return found
 
     async def _poll(self) -> TrustedSet | None:
         """The quick check; None when the full workflow is due, with the reason in ``why``."""

@@ -37,6 +37,7 @@ from coldchain.agent.network import NetworkSettings, read_network
 from coldchain.agent.news import NewsSettings
 from coldchain.agent.notify import Notify
 from coldchain.agent.outcome import Outcome
+from coldchain.agent.reporting import LATER_SECONDS, LaterReports, send_waiting
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
 from coldchain.agent.transport import require_library
@@ -86,6 +87,7 @@ class AgentSettings:
         update: of every poll; network and told are set anew for each.
         look: the longest sleep in one piece, in seconds.
         wedged: seconds without a sign of life after which an update is given up for wedged.
+        reports_within: outcome reports, where there are any, are sent at a random moment within so many seconds after a poll.
     """
 
     log: LogLines
@@ -97,6 +99,7 @@ class AgentSettings:
     update: Settings = field(default_factory=Settings)
     look: float = LOOK_SECONDS
     wedged: float = WEDGED_SECONDS
+    reports_within: float = LATER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class Agent:
         self._now_asked = self._reload_asked = False
         self._work: UpdateThread | None = None
         self._health = Health(None, None, True)
+        self._reports = LaterReports(directory, self._send_reports, settings.reports_within, settings.draw)
         self.polls = 0
 
     # -- what signals do ---------------------------------------------------------------------------------------------
@@ -188,6 +192,7 @@ class Agent:
             finally:
                 self._notify.stopping()
                 pinging.cancel()
+                self._reports.stop()
                 await self._listening.end()
                 if self._work is not None:
                     await self._work.give_up(STOP_SECONDS)
@@ -285,7 +290,7 @@ class Agent:
         self._begin()
         self.polls += 1
         self._told.poll_seconds = None
-        settings = replace(self._settings.update, network=self._network, told=self._told)
+        settings = replace(self._settings.update, network=self._network, told=self._told, reports_later=True)
         self._work = UpdateThread(self._directory.path, settings)
         self._notify.status(f"polling; {self._words()}")
         result = await self._result(self._work)
@@ -298,7 +303,19 @@ class Agent:
             self._ended("good", result, result.error)
         else:
             self._ended(ending_of(result), None, result)
+        self._reports.soon()
         _give_memory_back()
+
+    async def _send_reports(self) -> int:
+        one = self._settings
+        return await send_waiting(
+            self._directory,
+            one.now,
+            urls=one.update.urls,
+            network=self._network,
+            told=self._told,
+            limits=one.update.limits,
+        )
 
     async def _result(self, work: UpdateThread) -> Outcome | ColdchainError | None:
         """What an update ended with; None when the agent is told to end first. A signal to reload is heard meanwhile."""

@@ -1,10 +1,11 @@
 """Whether another source has a newer timestamp than the one that is asked first, which may be frozen, or hold back news on purpose.
 
-A source that serves yesterday's files, whole and well signed, shows nothing wrong until they expire. So where the same timestamp
-has been in force for 6 hours, or a copy says that it is more than an hour old, the other sources are asked too, once an hour at
-most: one conditional request each, about 115 bytes up. Publishers sign their timestamp anew every 4 hours unless they say otherwise.
+A source that serves yesterday's files, whole and well signed, shows nothing wrong until they expire; one that always lags some hours
+behind not even then. So the other sources are asked too, the first time and every 6 hours; and once an hour where the same timestamp
+has been in force for 6 hours, or a copy says that it is more than an hour old: one conditional request each, about 115 bytes up.
 
-What another source says is only a hint until the full workflow has verified it; a liar gains that it is asked first, once.
+What another source says is only a hint until the full workflow has verified it; a liar gains that it is asked first, once, and the
+others are asked all the same.
 """
 
 from __future__ import annotations

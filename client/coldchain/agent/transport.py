@@ -206,22 +206,25 @@ class HttpSource:
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, path: str, fields: dict[str, str], seconds: float
+        self, path: str, fields: dict[str, str], seconds: float, body: bytes | None = None
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
         begun, deadline = asyncio.get_running_loop().time(), asyncio.timeout(seconds)
         with self._explained(path, lambda: (deadline.when() or begun) - begun):
-            async with deadline, await self._ask(path, fields) as response:
+            async with deadline, await self._ask(path, fields, body) as response:
                 check_encoding(self.url, path, response)
                 yield response, deadline
 
-    async def _ask(self, path: str, fields: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _ask(self, path: str, fields: dict[str, str], body: bytes | None = None) -> aiohttp.ClientResponse:
         """Sends the request; the answer's header lines have come."""
         left = self._manner.told.wait(self.url)
         if left > 0:
             raise self._throttled("is too busy, and asked to be left alone", left)
         self._traffic.requests += 1
         fields, way = self._way(fields)
-        return await self._session.get(f"{self.url}/{path}", headers=fields, allow_redirects=False, **way)
+        method = "GET" if body is None else "POST"
+        if body is not None:
+            way |= {"data": body, "skip_auto_headers": ("Content-Type",)}
+        return await self._session.request(method, f"{self.url}/{path}", headers=fields, allow_redirects=False, **way)
 
     @contextlib.contextmanager
     def _explained(self, path: str, allowed: Callable[[], float]) -> Iterator[None]:
@@ -306,6 +309,18 @@ class HttpSource:
                 keep anybody from that.
         """
         return await self._whole(f"v1/wait?tag={etag[1:-1]}&seconds={seconds}", {}, most, seconds)
+
+    async def post(self, path: str, body: bytes, fields: Mapping[str, str], seconds: float) -> int:
+        """Sends ``body``, with Host, its length and these fields and nothing else; returns the answer's status, whatever it is.
+
+        What the answer holds besides is not read, and a server that is busy is not remembered for it.
+
+        Raises:
+            TransportError: no answer came.
+        """
+        self._manner.allowance.ask(metadata=True)
+        async with self._request(path, dict(fields), seconds, body) as (response, _):
+            return response.status
 
     async def _whole(self, path: str, fields: dict[str, str], most: int, wait: int) -> Answer:
         self._manner.allowance.ask(metadata=True)

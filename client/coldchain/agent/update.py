@@ -23,8 +23,10 @@ brought nothing new, or failed, too.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,6 +40,7 @@ from coldchain.agent.network import NetworkSettings, network_of
 from coldchain.agent.outcome import Outcome
 from coldchain.agent.own_policy import NEXT, OwnPolicy
 from coldchain.agent.pack_source import PackSource, open_pack
+from coldchain.agent.reporting import Noting, send_waiting
 from coldchain.agent.sources import Sources
 from coldchain.agent.streamed_pack import StreamedPack
 from coldchain.agent.told import Told
@@ -106,6 +109,7 @@ class Settings:
         limits: bounds.
         network: instead of the section of the directory's policy.toml; None for that.
         told: what servers asked for in earlier runs, and, after this one, in it.
+        reports_later: somebody else sends outcome reports, where the customer wants them sent, at another moment.
     """
 
     urls: Sequence[str] | None = None
@@ -118,6 +122,7 @@ class Settings:
     limits: Limits = LIMITS
     network: NetworkSettings | None = None
     told: Told = field(default_factory=Told)
+    reports_later: bool = False
 
 
 async def update(directory: ClientDirectory, settings: Settings | None = None) -> Outcome:
@@ -131,6 +136,18 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
         ColdchainError: one kind per cause; ``kept`` says what still runs.
     """
     settings = settings or Settings()
+    try:
+        return await _locked_update(directory, settings)
+    finally:
+        # A run that is told to end sends nothing more, and what a pack is for has no network.
+        ending = isinstance(sys.exception(), asyncio.CancelledError)
+        if not (settings.reports_later or settings.pack or ending):
+            await send_waiting(
+                directory, settings.now, urls=settings.urls, network=settings.network, limits=settings.limits
+            )
+
+
+async def _locked_update(directory: ClientDirectory, settings: Settings) -> Outcome:
     kept = "what was installed stays in use"
     try:
         # Whatever else the disk refuses (closing, looking) is told as such too.
@@ -139,9 +156,14 @@ async def update(directory: ClientDirectory, settings: Settings | None = None) -
             with directory.locked():
                 run = _Update(directory, config, settings)
                 try:
-                    return await run.run()
+                    outcome = await run.run()
+                except ColdchainError as error:
+                    run.noting.refused(error)
+                    raise
                 finally:
                     kept = run.kept
+                run.noting.ended(outcome.release, outcome.engines)
+                return outcome
     except ColdchainError as error:
         error.kept = error.kept or kept
         raise
@@ -155,6 +177,7 @@ class _Update:
         policy = read_customer_policy(directory, self.limits)
         self.network = settings.network or network_of(policy)
         self.own = OwnPolicy(directory, policy, self.network, self.traffic, self.now, self.limits)
+        self.noting = Noting(directory, config, policy.reports)
         self.logged: Evidence | None = None
         self.state, self.memory = directory.state(), SourceMemory(directory, self.now)
         self.old: Version | None = None
@@ -239,6 +262,8 @@ class _Update:
                 await self._renew_evidence(found, release)
                 return self._outcome("current", found, release, None)
             self._want(release)
+            if not repair:
+                self.noting.trying(release.release, self.old.release if self.old else None)
             if self.pack is not None:
                 self.pack.check_content(release, self.old.release if self.old and damage is None else None)
             statement = await self._statement(found, release)

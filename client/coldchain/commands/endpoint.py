@@ -260,6 +260,7 @@ def _status(options: argparse.Namespace) -> Found:
                         f"last check   {time_words(found.state.last_success)}, last full one {time_words(found.state.last_full)}",
                         *found.log.lines(found.now),
                         *found.decision_lines(),
+                        *found.report_lines(),
                         f"agent        {found.agent.line(found.now)}",
                         *(_engine_lines(found) or [f"engines load {directory.current}"]),
                     ]

@@ -11,6 +11,7 @@
     state.json             :mod:`coldchain.install.state`
     agent.json, usage.json :mod:`coldchain.install.agent_state`, :mod:`coldchain.agent.allowance`
     sources.json           :mod:`coldchain.install.source_health`
+    reports.json           :mod:`coldchain.install.report_memory`
     staging/               work in progress; whatever is here may be deleted while no update runs
     policy                 the customer's own log policy, if there is one (C2SP tlog-policy)
     policy.toml            the customer's own policy: which releases may be applied, and when (:mod:`coldchain.customer_policy`)
@@ -19,6 +20,7 @@
     engines/NAME/          an engine's own view of the installed bundle, where none is configured elsewhere
     lock                   held (flock) by the one process that may change anything
     agent.lock             held by the one agent of the directory, for all its life
+    reports.lock           held for moments by whoever changes reports.json, which may be another process than the one that updates
 
 The process that holds the lock holds the directory open too: whatever is renamed or linked around it meanwhile, it writes nowhere
 else. An engine is pointed at ``current``. Configuration, canonical JSON, shown with line breaks::
@@ -81,6 +83,8 @@ ENTRIES = frozenset(
         "agent.json",
         "usage.json",
         "sources.json",
+        "reports.json",
+        "reports.lock",
         "lock",
         "agent.lock",
     }
@@ -303,6 +307,20 @@ class ClientDirectory:
         with (
             durable.open_folder(self.path) as here,
             _flock(here, "agent.lock", f"another agent is running on {self.path}"),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def reports_locked(self) -> Iterator[None]:
+        """Holds ``reports.json``, for a moment.
+
+        Raises:
+            LockedError: another process holds it.
+            StorageError: the lock file cannot be made.
+        """
+        with (
+            durable.open_folder(self.path) as here,
+            _flock(here, "reports.lock", f"another process is changing the reports of {self.path}"),
         ):
             yield
 

@@ -22,8 +22,8 @@ taken, drawn anew each time, so that the endpoints of an edge that comes back do
 is the network that failed, and nobody is late for it.
 
 ``timestamp`` says since when the same one is in force, ``asked`` when the other sources were last asked whether they have a newer
-one: 6 hours without news are a reason to (:meth:`SourceHealth.doubtful`), once an hour. A clock that goes back lengthens no time
-beyond ``wait``. A file that is missing or damaged counts as empty.
+one: that it was never, or 6 hours ago, is a reason to; so are 6 hours without news, once an hour (:meth:`SourceHealth.doubtful`). A
+clock that goes back lengthens no time beyond ``wait``. A file that is missing or damaged counts as empty.
 """
 
 from __future__ import annotations
@@ -148,15 +148,18 @@ class SourceHealth:
     def doubtful(self, sha256: str, age: float, now: datetime) -> bool:
         """Whether the other sources should be asked if they have something newer than the timestamp of this digest.
 
+        News are no proof that they are the newest: who lags a day behind has some each time. So nobody is believed alone for long.
+
         Args:
             sha256: of the timestamp in force, which the source asked first calls the newest.
             age: for how many seconds that source says it has not been able to check that.
             now: the time.
         """
-        if self.asked is not None and timedelta() <= now - self.asked < DOUBT_EVERY:
+        since = now - self.asked if self.asked is not None else DOUBT_AFTER
+        if timedelta() <= since < DOUBT_EVERY:
             return False
         old = self.timestamp is not None and self.timestamp[0] == sha256 and now - self.timestamp[1] >= DOUBT_AFTER
-        return old or age > DOUBT_AGE
+        return old or age > DOUBT_AGE or not timedelta() <= since < DOUBT_AFTER
 
     def kept(self, now: datetime) -> SourceHealth:
         """The same without what is of no use any more."""

@@ -15,6 +15,7 @@ from coldchain.install.decided import Decided, read_decided
 from coldchain.install.directory import ClientDirectory, Config
 from coldchain.install.log_status import LogStatus, log_status
 from coldchain.install.policy_file import read_customer_policy
+from coldchain.install.report_memory import ReportMemory, read_report_memory
 from coldchain.install.state import State
 from coldchain.install.versions import Version
 from coldchain.limits import LIMITS, Limits
@@ -39,6 +40,7 @@ class Status:
         own_problem: why that policy is none; None when it is one.
         decided: what was decided about the newest known release, and why; None when that is not known.
         unapproved: why the approval that the policy asks for is not there for the running release; empty when it is.
+        reports: what was reported of updates; empty when nothing was.
         agent: what the agent remembers; empty when none has run.
         now: the time this was asked.
     """
@@ -56,6 +58,7 @@ class Status:
     own_problem: UsageError | None
     decided: Decided | None
     unapproved: str
+    reports: ReportMemory
     agent: AgentState
     now: datetime
 
@@ -95,8 +98,21 @@ class Status:
                 "unapproved": self.unapproved or None,
             },
             "decided": self.decided.as_json() if self.decided else None,
+            "reports": {"send": self.own.reports, **self.reports.as_json()},
             "agent": self.agent.as_json(self.now),
         }
+
+    def report_lines(self) -> list[str]:
+        """Whether outcomes are reported, and every byte of the last report, for a person."""
+        last = self.reports.last
+        if not self.own.reports and last is None:
+            return ["reports      off: nothing is sent"]
+        state = "on (policy.toml, [reports])" if self.own.reports else "off now: nothing is sent"
+        waiting = f"; {len(self.reports.waiting)} waiting" if self.reports.waiting and self.own.reports else ""
+        if last is None:
+            return [f"reports      {state}; none was sent yet{waiting}"]
+        said = f"the last one, {last.time:%Y-%m-%d %H:%M} UTC to {last.url}, was{waiting}"
+        return [f"reports      {state}; {said}", f"             {last.data.decode()}"]
 
     def decision_lines(self) -> list[str]:
         """The customer's policy and what was decided last, for a person."""
@@ -173,6 +189,7 @@ def _status(directory: ClientDirectory, now: datetime, limits: Limits) -> Status
         own_problem=own_problem,
         decided=read_decided(directory),
         unapproved=_unapproved(directory, config, own, version, limits),
+        reports=read_report_memory(directory),
         agent=read_agent_state(directory),
         now=now,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import coldchain
 from coldchain.commands.command import own_policy, root_file
 from coldchain.errors import NotInstalledError, StaleError, UsageError
 from coldchain.install import durable
-from coldchain.install.directory import ROOT_POLICY
+from coldchain.install.directory import ROOT_POLICY, read_file
 from coldchain.install.source_health import read_source_health
 from coldchain.mirror.directory import MirrorConfig, MirrorDirectory
 from coldchain.mirror.pulled import utc_now
@@ -18,6 +19,7 @@ from coldchain.mirror.wanted import Wanted
 from coldchain_server.commands.group import Commands
 from coldchain_server.commands.options import example, json_option, listening_options, out
 
+MOST_TOKEN = 1024
 EXAMPLE = "coldchain-server edge DIR --region jp --upstream https://origin.example --root root.json"
 
 
@@ -36,6 +38,19 @@ EXAMPLE = "coldchain-server edge DIR --region jp --upstream https://origin.examp
 @click.option(
     "--grace", type=click.IntRange(0), metavar="HOURS", help="How long a file stays that nothing names any more (24)."
 )
+@click.option(
+    "--report-token",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Take endpoints' outcome reports and send them on with the token in this file (reports add-edge).",
+)
+@click.option(
+    "--reports-per-network",
+    type=click.IntRange(0),
+    metavar="NUMBER",
+    help="Reports from one network (/24, /48) in an hour (100); 0: no cap, behind a proxy.",
+)
+@click.option("--reports-every", type=click.FloatRange(0.1), hidden=True, help="Seconds between batches.")
 @click.option("--product", hidden=True, help="Another product than coldchain.")
 @listening_options(8080)
 @click.option(
@@ -50,6 +65,9 @@ def edge(
     root: str | None,
     policy: str | None,
     grace: int | None,
+    report_token: Path | None,
+    reports_per_network: int | None,
+    reports_every: float | None,
     product: str | None,
     host: str,
     port: int,
@@ -80,12 +98,20 @@ def edge(
     config = wanted.over(mirror, old)
     if config.packs:
         raise UsageError(f"{directory} is a mirror that makes packs", todo="give the edge a directory of its own")
+    token = _token(report_token) if report_token is not None else None
     mirror.make()
     if config != old or wanted.root is not None or wanted.policy is not None:
         with durable.disk(mirror.path), mirror.own.locked():
             wanted.remember(mirror, config)
-    from coldchain_server.edge.serve import serve_edge
+    from coldchain_server.edge.serve import EdgeReports, serve_edge
 
+    reports = None
+    if token is not None:
+        reports = EdgeReports(token)
+        if reports_per_network is not None:
+            reports = replace(reports, per_network=reports_per_network)
+        if reports_every is not None:
+            reports = replace(reports, every=reports_every)
     return serve_edge(
         mirror,
         config,
@@ -95,7 +121,23 @@ def edge(
         tls_cert=tls_cert,
         tls_key=tls_key,
         metrics_port=metrics_port,
+        reports=reports,
     )
+
+
+def _token(path: Path) -> str:
+    """The token in this file. Raises UsageError when there is none."""
+    data = read_file(path, MOST_TOKEN)
+    try:
+        words = (data or b"").decode("ascii").split()
+    except UnicodeDecodeError:
+        words = []
+    if len(words) != 1:
+        raise UsageError(
+            f"{path} holds no token of an edge",
+            todo="write into it what `coldchain-server reports add-edge NAME --region REGION` printed at the upstream",
+        )
+    return words[0]
 
 
 def _status(mirror: MirrorDirectory, config: MirrorConfig | None, as_json: bool) -> None:

@@ -15,8 +15,7 @@ from coldchain_server.feeds.lint import LintReport
 from coldchain_server.feeds.pull import pull
 from coldchain_server.feeds.snapshots import KINDS
 from coldchain_server.home import Home
-from coldchain_server.release.build import utc_text
-from coldchain_server.signing.roles import now_utc
+from coldchain_server.signing.roles import now_utc, utc_text
 
 _SHOWN = 20
 

@@ -10,11 +10,10 @@ import click
 from coldchain.errors import UsageError
 from coldchain_server.commands.options import example, home_option, json_option, keyring_of, out, run
 from coldchain_server.home import Home
-from coldchain_server.release.build import utc_text
 from coldchain_server.signing.ceremony import TOP_LEVEL
 from coldchain_server.signing.key_files import DEMO, MODERATE
 from coldchain_server.signing.log_policy import policy_of
-from coldchain_server.signing.roles import load_state, now_utc
+from coldchain_server.signing.roles import load_state, now_utc, utc_text
 from coldchain_server.signing.rotation import (
     ROTATABLE,
     add_regions,

@@ -49,6 +49,9 @@ def _course(stands: Course, as_json: bool, moved: bool | None = None) -> None:
         stages, since = len(stands.schedule.stages), f"{stands.standing.since:%Y-%m-%d %H:%M:%S} UTC"
         hurry = ", in an emergency" if stands.standing.emergency else ""
         lines.append(f"stage {stands.reached} of {stages} since {since}{hurry}")
+        halted = stands.standing.halted
+        if halted is not None:
+            lines.append(f"HALTED ITSELF at {halted.at:%Y-%m-%d %H:%M:%S} UTC: {halted.why}")
         if stands.held:
             lines.append(f"held in {', '.join(stands.held)}: it advances nowhere until coldchain-server rollout resume")
         elif stands.due is not None:
@@ -113,13 +116,22 @@ def rollout_hold(regions: tuple[str, ...], channel: str, directory: Path, as_jso
 
 
 @rollout.command("resume", epilog=example("coldchain-server rollout resume --region jp"))
+@click.option(
+    "--ignore-reports-of",
+    "ignore",
+    multiple=True,
+    metavar="NAME",
+    help="A sender (reports show) whose reports count no more for this release; may be given again.",
+)
 @region_option
 @channel_option
 @home_option
 @json_option
-def rollout_resume(regions: tuple[str, ...], channel: str, directory: Path, as_json: bool) -> None:
-    """Let a held rollout go on. The stage it stands in begins anew."""
-    _rollout(directory, channel, regions, as_json, held=False)
+def rollout_resume(
+    ignore: tuple[str, ...], regions: tuple[str, ...], channel: str, directory: Path, as_json: bool
+) -> None:
+    """Let a held rollout go on. The stage it stands in begins anew, and endpoints' reports of it count anew."""
+    _rollout(directory, channel, regions, as_json, held=False, ignore=ignore)
 
 
 @rollout.command("show", epilog=example("coldchain-server rollout show"))

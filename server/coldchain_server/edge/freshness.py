@@ -6,7 +6,8 @@ Canonical JSON, shown with line breaks::
      "good_until":"2026-06-02T09:00:00Z","releases":[{"channel":"stable","region":"jp","release":42}]}
 
 ``confirmed`` is the edge's own clock, less what the upstream says of its own age (``Age``), so that ages add up along a chain of edges.
-``generation`` is the one that the rest speaks of. A file that is missing, damaged or of another generation counts as empty.
+``generation`` is the one that the rest speaks of. A file that is missing or damaged counts as empty; of one of another generation only
+``confirmed`` counts: generations do not go back, so what came after that moment's newest is not older than that.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Freshness:
         with directory.own.folder() as here:
             self.served = parse_served(here.read(NAME, MOST_BYTES))
         if self.served.generation != generation.current(directory):
-            self.served = Served()
+            self.served = Served(confirmed=self.served.confirmed)
 
     def pulled(self, done: Pulled) -> None:
         """A pull ended well."""

@@ -35,7 +35,7 @@ from coldchain_server.release.drafts import Draft
 from coldchain_server.release.earlier import earlier_feeds, refuse_withdrawn
 from coldchain_server.release.publish import reconcile
 from coldchain_server.signing.log_policy import policy_of
-from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state
+from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state, utc_text
 
 OTHERS: Final = "other-sections"
 MOST_CHANGES: Final = 200
@@ -54,11 +54,6 @@ class Built:
     """Region -> file name -> bytes."""
     unchanged: bool
     """No section differs from the release before."""
-
-
-def utc_text(moment: datetime) -> str:
-    """``2026-11-24T02:00:00Z``."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def build(

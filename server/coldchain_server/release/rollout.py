@@ -11,11 +11,15 @@ once, however long nobody looked.
 - Under a schedule a share goes down only where it is held, and no share goes up before the first stage has lasted its time, which an
   emergency shortens and nothing leaves out.
 - A stage that is said to begin in the future (a clock was wrong) begins now.
+- A rollout halts itself, in every region of its schedule, when the reports of endpoints in one of them say that the release fails there
+  (:mod:`coldchain_server.reports.judgement`). Why, stands in the signed role, until a person lets it go on; then reports count anew.
+  Only reports of the release that rolls out count: what endpoints say of a bad one does not hold up its withdrawal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -27,6 +31,8 @@ from coldchain.verify import MOST_WITHDRAWN
 from coldchain_server.catalogue.interface import Catalogue
 from coldchain_server.home import Home
 from coldchain_server.release.schedule import Schedule
+from coldchain_server.reports.judgement import HaltRule, Judgement, judge
+from coldchain_server.reports.tally import pardon, senders, tallies
 from coldchain_server.signing.keyring import Keyring
 from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state, sign
 from coldchain_server.signing.rotation import publish_roles, role_signers
@@ -39,16 +45,34 @@ _CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
+class Halted:
+    """That a rollout halted itself: when, and what the reports of which region said."""
+
+    at: datetime
+    region: str
+    why: str
+
+    def as_json(self) -> Object:
+        """For the role, and for ``--json``."""
+        return {"at": self.at.strftime(_TIME), "region": self.region, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """What is signed about a channel's schedule: the release, since when its shares are in force, and whether it hurries."""
+    """What is signed about a channel's schedule: the release, since when its shares are in force, and whether it hurries.
+
+    ``halted`` says why it halted itself; None when it did not, or a person let it go on.
+    """
 
     release: int
     since: datetime
     emergency: bool = False
+    halted: Halted | None = None
 
     def as_json(self) -> Object:
         """The channel's member."""
-        return {"release": self.release, "since": self.since.strftime(_TIME), "emergency": self.emergency}
+        out: Object = {"release": self.release, "since": self.since.strftime(_TIME), "emergency": self.emergency}
+        return out | ({"halted": self.halted.as_json()} if self.halted is not None else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +144,13 @@ def course(home: Home, state: RoleState, channel: str) -> Course:
     found = cast("dict[str, Any] | None", state.schedules().get(channel))
     standing = None
     if found is not None:
-        since = datetime.strptime(found["since"], _TIME).replace(tzinfo=UTC)
-        standing = Standing(found["release"], since, found["emergency"])
+        halted = found.get("halted")
+        standing = Standing(
+            found["release"],
+            _time(found["since"]),
+            found["emergency"],
+            Halted(_time(halted["at"]), halted["region"], halted["why"]) if halted is not None else None,
+        )
     schedule = home.schedules().get(channel)
     waves: dict[str, int] = {}
     if standing is not None and schedule is not None:
@@ -130,6 +159,10 @@ def course(home: Home, state: RoleState, channel: str) -> Course:
         waves = {region: regions[region].wave for region in regions if region in about}
         schedule.check_waves(waves, channel)
     return Course(channel, entries, standing, schedule, waves)
+
+
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
 
 
 def begin(
@@ -186,6 +219,7 @@ async def change_rollout(
     share: int | None = None,
     held: bool | None = None,
     emergency: bool = False,
+    ignore: Collection[str] = (),
 ) -> Entries:
     """Changes share or hold of the channel's newest release in some regions (all when none is named), and publishes it.
 
@@ -199,12 +233,13 @@ async def change_rollout(
         share: percent from now on; None leaves it.
         held: hold, or go on; None leaves it. A stage that goes on begins anew.
         emergency: the schedule's stages are shortened from now on.
+        ignore: senders whose reports count no more for this release, when it goes on.
 
     Returns:
         Region -> {release, share, held} of the channel, as published now.
 
     Raises:
-        UsageError: no such region, a share outside 0 to 100, or no schedule that could hurry.
+        UsageError: no such region, a share outside 0 to 100, no schedule that could hurry, or no such sender.
         StateError: the channel has no release there yet, or the schedule does not allow it.
     """
     if share is not None and not 0 <= share <= 100:
@@ -233,6 +268,12 @@ async def change_rollout(
             raised = any(entries[region]["share"] > share for region, share in now_stands.shares.items())
             standing = replace(standing, since=now if goes_on or raised else standing.since)
             standing = replace(standing, emergency=standing.emergency or emergency)
+            if held is False:
+                # before it goes on: whoever dies in between leaves it held, and the reports that halted it do not halt it again
+                about = [region for region in now_stands.waves if region in wanted]
+                await asyncio.to_thread(_pardon, home, about, channel, standing.release, ignore)
+                if not any(entries[region]["held"] for region in now_stands.waves):
+                    standing = replace(standing, halted=None)
         elif emergency:
             raise UsageError(
                 f"no release of channel {channel} follows a schedule that could hurry",
@@ -241,6 +282,19 @@ async def change_rollout(
         if (entries, standing) != (now_stands.entries, now_stands.standing):
             await _publish(home, state, keyring, {channel: (entries, standing)}, now)
     return entries
+
+
+def _pardon(home: Home, regions: Sequence[str], channel: str, release: int, ignore: Collection[str]) -> None:
+    """Has these regions' reports count anew. Raises UsageError, and changes nothing, where nobody of that name has reported."""
+    known = {one for region in regions for one in senders(home, region, channel, release)}
+    if unknown := sorted(set(ignore) - known):
+        raise UsageError(
+            f"nobody named {unknown[0]!r} has reported of release {release}",
+            kept="the rollout as it is",
+            todo="coldchain-server reports show",
+        )
+    for region in regions:
+        pardon(home, region, channel, release, ignore)
 
 
 def _check_share(stands: Course, region: str, share: int, held: bool, now: datetime) -> None:
@@ -281,6 +335,8 @@ async def advance(
     """
     async with catalogue.publisher(wait=30):
         state = await load_state(home.storage)
+        if await halt_due(home, state, keyring, [channel], now=now):
+            state = await load_state(home.storage)
         stands = course(home, state, channel)
         if not stands.scheduled:
             raise StateError(
@@ -288,8 +344,10 @@ async def advance(
                 todo="rollout.toml may name stages for the next one; coldchain-server rollout set SHARE",
             )
         if stands.held:
+            halted = stands.standing.halted if stands.standing is not None else None
+            why = f" (it halted itself: {halted.why})" if halted is not None else ""
             raise HeldError(
-                f"the rollout is held in {', '.join(stands.held)}, so it advances nowhere",
+                f"the rollout is held in {', '.join(stands.held)}, so it advances nowhere{why}",
                 kept="the shares in force",
                 todo="coldchain-server rollout resume",
             )
@@ -331,6 +389,59 @@ async def advance_due(
     if changes:
         await _publish(home, state, keyring, changes, now)
     return list(changes)
+
+
+async def halt_due(
+    home: Home, state: RoleState, keyring: Keyring, channels: Sequence[str], *, now: datetime
+) -> dict[str, Halted]:
+    """Holds each channel's rollout, in all regions of its schedule, where the reports of one say so.
+
+    The caller has the publisher's lock.
+
+    Returns:
+        Channel -> why, of those that are held now and were not.
+
+    Raises:
+        UsageError: ``rollout.toml`` or ``regions.toml`` is not in order; nothing changed.
+        StorageError: a region's reports cannot be read; nothing changed.
+    """
+    changes: dict[str, tuple[Entries, Standing | None]] = {}
+    found: dict[str, Halted] = {}
+    for channel in channels:
+        stands = course(home, state, channel)
+        for region, (rule, judgement) in (await asyncio.to_thread(judgements, home, stands)).items():
+            if judgement.halts and channel not in changes:
+                assert stands.standing is not None
+                found[channel] = Halted(now, region, _why(stands.standing.release, region, judgement, rule))
+                held = {
+                    region: entry | {"held": True} for region, entry in stands.entries.items() if region in stands.waves
+                }
+                changes[channel] = stands.entries | held, replace(stands.standing, halted=found[channel])
+    if changes:
+        await _publish(home, state, keyring, changes, now)
+    return found
+
+
+def judgements(home: Home, stands: Course) -> dict[str, tuple[HaltRule, Judgement]]:
+    """What the reports of each region say of the release that rolls out: of those where it is not held; none where nothing halts it."""
+    rule = stands.schedule.halt if stands.scheduled and stands.schedule is not None else None
+    if rule is None or stands.standing is None:
+        return {}
+    release = stands.standing.release
+    return {
+        region: (rule, judge(tallies(home, region, stands.channel, release), rule))
+        for region in stands.waves
+        if not stands.entries[region]["held"]
+    }
+
+
+def _why(release: int, region: str, said: Judgement, rule: HaltRule) -> str:
+    """In public, so without the senders' names."""
+    of = f"{len(said.deciding)} of {said.senders} senders" if said.senders > 1 else "one sender"
+    return (
+        f"endpoints in {region} report that release {release} fails: {said.failures:,} of {said.reports:,} reports by {of},"
+        f" {said.rate:.1f} %, and the limit is {rule.percent / 100:g} %"
+    )
 
 
 async def _publish(

@@ -4,6 +4,7 @@
 
     [stable]
     emergency = { minutes = 5 }                      # the longest that a stage lasts in an emergency
+    halt = { percent = 2.0, reports = 50, failures = 3 }   # when reports of endpoints halt it (coldchain_server.reports.judgement)
     stages = [
         { wave = 1, share = 1, hours = 2 },          # 1 % of the endpoints in the regions of wave 1, for two hours; then
         { wave = 1, share = 25, hours = 6 },
@@ -12,6 +13,7 @@
         { wave = 2, share = 100 },                   # the last one has no end
     ]
 
+``halt`` is as above where it is not said, and ``halt = false`` leaves a rollout alone whatever endpoints report.
 A channel without stages goes to everybody at once. Which wave a region is in stands in ``regions.toml``. Waves go in their order and
 each one to its end; within a wave shares only grow. How far a rollout has come is read off the shares in force: the stages whose
 shares every region has reached are done. So a share that an operator set, or another ``rollout.toml``, needs no second book.
@@ -30,11 +32,13 @@ from itertools import pairwise
 from typing import Any, Final
 
 from coldchain.errors import UsageError
+from coldchain_server.reports.judgement import HaltRule
 
 _UNITS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400}
 _MOST_SECONDS: Final = 90 * 86_400
 _MOST_STAGES: Final = 64
 _EMERGENCY_SECONDS: Final = 300
+_MOST_REPORTS: Final = 10**9
 
 DEFAULT: Final = """\
 # In which stages a release reaches endpoints by itself. A channel that is not named here goes to everybody at once.
@@ -43,6 +47,7 @@ DEFAULT: Final = """\
 
 # [stable]
 # emergency = { minutes = 5 }        # the longest that a stage lasts in an emergency; no stage is left out
+# halt = { percent = 2.0, reports = 50, failures = 3 }   # a region's reports that halt it; halt = false: none do (docs/reports.md)
 # stages = [
 #     { wave = 1, share = 1, hours = 2 },
 #     { wave = 1, share = 25, hours = 6 },
@@ -64,10 +69,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The stages of a channel, and how many seconds one lasts at most in an emergency."""
+    """The stages of a channel, how many seconds one lasts at most in an emergency, and when reports halt it; None: never."""
 
     stages: tuple[Stage, ...]
     emergency: int = _EMERGENCY_SECONDS
+    halt: HaltRule | None = HaltRule()  # noqa: RUF009  it is frozen
 
     def shares(self, stage: int, waves: Mapping[str, int]) -> dict[str, int]:
         """Region -> percent while a stage (counted from 0) lasts; ``waves`` is region -> wave."""
@@ -126,7 +132,7 @@ def load_schedules(text: str, channels: Iterable[str]) -> dict[str, Schedule]:
 def _schedule(table: object, what: str) -> Schedule:
     if not isinstance(table, dict):
         raise UsageError(f"{what}: not a table")
-    _only(table, {"emergency", "stages"}, what)
+    _only(table, {"emergency", "stages", "halt"}, what)
     rows = table.get("stages")
     if not isinstance(rows, list) or not 1 <= len(rows) <= _MOST_STAGES:
         raise UsageError(f"{what}: stages is a list of 1 to {_MOST_STAGES} tables")
@@ -141,7 +147,26 @@ def _schedule(table: object, what: str) -> Schedule:
         emergency = _seconds(time, f"{what}: emergency") or 0
         if not emergency:
             raise UsageError(f"{what}: emergency is a time such as {{ minutes = 5 }}")
-    return Schedule(stages, emergency)
+    return Schedule(stages, emergency, _halt(table.get("halt", {}), f"{what}: halt"))
+
+
+def _halt(table: object, what: str) -> HaltRule | None:
+    if table is False:
+        return None
+    if not isinstance(table, dict):
+        raise UsageError(f"{what} is a table such as {{ percent = 2.0, reports = 50, failures = 3 }}, or false")
+    _only(table, {"percent", "reports", "failures"}, what)
+    default = HaltRule()
+    percent = table.get("percent", default.percent / 100)
+    if type(percent) not in (int, float) or not 0.01 <= percent <= 100:
+        raise UsageError(f"{what}: percent is a number from 0.01 to 100")
+    numbers = []
+    for name, value in (("reports", default.reports), ("failures", default.failures)):
+        number = table.get(name, value)
+        if type(number) is not int or not 1 <= number <= _MOST_REPORTS:
+            raise UsageError(f"{what}: {name} is a whole number from 1 to {_MOST_REPORTS}")
+        numbers.append(number)
+    return HaltRule(round(percent * 100), *numbers)
 
 
 def _stage(row: object, what: str) -> Stage:

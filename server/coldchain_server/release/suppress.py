@@ -15,9 +15,9 @@ from coldchain_server.assembly.policies import named_records
 from coldchain_server.assembly.suppressions import MOST_SUPPRESSED, Suppression, check_line, encode_suppressed
 from coldchain_server.catalogue.interface import Catalogue
 from coldchain_server.home import SUPPRESSED, Home
-from coldchain_server.release.build import utc_text
 from coldchain_server.release.earlier import earlier_feeds, newest_manifest, policies_of
 from coldchain_server.release.withdraw import Prepared, Say, prepare
+from coldchain_server.signing.roles import utc_text
 from coldchain_server.storage.durable import write_file
 
 

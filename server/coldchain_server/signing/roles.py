@@ -19,6 +19,8 @@ know to go on after a crash is signed and published with the shares it led to, i
 
     "coldchain-schedules":{"stable":{"emergency":false,"release":42,"since":"2026-11-24T02:00:00Z"}}
 
+and, where a rollout halted itself, ``"halted":{"at":"2026-11-24T03:10:00Z","region":"us","why":"…"}`` in it.
+
 Source: The Update Framework specification 1.0.34; Coldchain's formats.
 """
 
@@ -61,6 +63,11 @@ register()
 def now_utc() -> datetime:
     """The time of this machine, in UTC, to the second: what metadata can hold."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def utc_text(moment: datetime) -> str:
+    """``2026-11-24T02:00:00Z``."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def encode(metadata: Metadata[Any]) -> bytes:
@@ -138,7 +145,7 @@ def rollout_role(
         version: its version.
         regions: region -> channel -> {release, share, held}, and ``withdrawn`` where some are.
         now: when its life begins.
-        schedules: channel -> {release, since, emergency}.
+        schedules: channel -> {release, since, emergency}, and ``halted`` where it halted itself.
     """
     facts: canonical.Object = {"format": ROLLOUT_FORMAT, "regions": regions}
     extra: dict[str, Any] = {"coldchain": facts} | ({SCHEDULES: schedules} if schedules else {})
@@ -175,7 +182,7 @@ class RoleState:
         return facts
 
     def schedules(self) -> canonical.Object:
-        """Where each channel's schedule stands: channel -> {release, since, emergency}."""
+        """Where each channel's schedule stands: channel -> {release, since, emergency}, and ``halted``."""
         return dict(self.delegated[ROLLOUT].signed.unrecognized_fields.get(SCHEDULES, {}))
 
     def next_rollout(

@@ -43,7 +43,7 @@ class Copy(Protocol):
     """What a server knows of the age of what it serves, where that is a copy of another server's."""
 
     def age(self) -> int | None:
-        """Seconds since it was known to be the newest; None when it never was. The timestamp's ``Age`` field."""
+        """Seconds since it was known to be the newest; None when it never was."""
 
     def poll_seconds(self) -> int:
         """The timestamp's ``max-age``, from which clients take off its ``Age``; 0 for none."""
@@ -56,6 +56,15 @@ class Copy(Protocol):
 
     async def behind(self) -> Iterable[str]:
         """What a person should look at."""
+
+
+UNKNOWN_AGE: Final = 30 * 86_400
+
+
+def age_field(copy: Copy) -> str:
+    """The timestamp's ``Age``; 30 days where nobody has said yet that it is the newest: no field would mean that it is."""
+    age = copy.age()
+    return str(UNKNOWN_AGE if age is None else age)
 
 
 class Health:

@@ -26,7 +26,7 @@ from aiohttp import hdrs, web
 from coldchain_server.storage.interface import Storage
 from coldchain_server.web.connection_cap import BOUNDS, Bounds, Connections
 from coldchain_server.web.counters import CONTENT_TYPE, Counters
-from coldchain_server.web.health import TIMESTAMP, Check, Clock, Copy, Health, utc_now
+from coldchain_server.web.health import TIMESTAMP, Check, Clock, Copy, Health, age_field, utc_now
 from coldchain_server.web.listening import (
     Listening,
     listening,
@@ -38,6 +38,8 @@ from coldchain_server.web.listening import (
     without_server_name,
 )
 from coldchain_server.web.published_files import PublishedFiles
+from coldchain_server.web.report_intake import PATH as REPORTS_PATH
+from coldchain_server.web.report_intake import ReportIntake
 from coldchain_server.web.supervision import Job, Supervisor
 from coldchain_server.web.waiting import PATH as WAIT_PATH
 from coldchain_server.web.waiting import Waiting
@@ -58,8 +60,9 @@ def make_app(
     metrics: bool = False,
     poll_seconds: int = 0,
     copy: Copy | None = None,
+    reports: ReportIntake[Any] | None = None,
 ) -> web.Application:
-    """The application: the published tree, ``/healthz``, ``/readyz``, ``/v1/wait`` and, if wanted, ``/metrics``.
+    """The application: the published tree, ``/healthz``, ``/readyz``, ``/v1/wait`` and, if wanted, ``/v1/reports``, ``/metrics``.
 
     Args:
         storage: the published tree.
@@ -71,6 +74,7 @@ def make_app(
         metrics: whether ``/metrics`` is there. It tells how many endpoints ask, so it is not public by default.
         poll_seconds: how often endpoints are asked to poll; 0 leaves that to them. A copy says what its upstream says.
         copy: what is known of the age of what is served, where that is a copy of another server's.
+        reports: takes outcome reports; None where none are taken.
     """
     counters = counters if counters is not None else Counters()
     files = PublishedFiles(
@@ -91,6 +95,8 @@ def make_app(
         waiting = Waiting(files.tags, counters, connections, copy)
         app.on_shutdown.append(waiting.close)
         app.router.add_get(WAIT_PATH, waiting.handle, expect_handler=_expect_nothing, allow_head=False)
+    if reports is not None:
+        app.router.add_post(REPORTS_PATH, reports.handle, expect_handler=_expect_nothing)
     for path, page in pages:
         app.router.add_get(path, page, expect_handler=_expect_nothing)
     app.router.add_route("*", "/{path:.*}", files.handle, expect_handler=_expect_nothing)
@@ -109,9 +115,8 @@ def _metrics_page(counters: Counters) -> Callable[[web.Request], Coroutine[Any, 
 
 def _with_age(copy: Copy) -> Callable[[web.Request, web.StreamResponse], Coroutine[Any, Any, None]]:
     async def with_age(request: web.Request, response: web.StreamResponse) -> None:
-        age = copy.age()
-        if request.path == f"/{TIMESTAMP}" and response.status in (200, 304) and age is not None:
-            response.headers[hdrs.AGE] = str(age)
+        if request.path == f"/{TIMESTAMP}" and response.status in (200, 304):
+            response.headers[hdrs.AGE] = age_field(copy)
 
     return with_age
 
@@ -142,9 +147,11 @@ async def running(
     now: Clock = utc_now,
     poll_seconds: int = 0,
     copy: Copy | None = None,
+    reports: ReportIntake[Any] | None = None,
+    counters: Counters | None = None,
 ) -> AsyncIterator[Origin]:
     """Serves until the block ends; the arguments are those of :func:`serve`."""
-    counters = Counters()
+    counters = counters if counters is not None else Counters()
     connections = Connections(within_open_files(bounds), counters)
     supervisor = Supervisor(background)
 
@@ -161,6 +168,7 @@ async def running(
         now=now,
         poll_seconds=poll_seconds,
         copy=copy,
+        reports=reports,
     )
     metrics: web.AppRunner | None = None
     try:
@@ -200,6 +208,8 @@ async def serve(
     now: Clock = utc_now,
     poll_seconds: int = 0,
     copy: Copy | None = None,
+    reports: ReportIntake[Any] | None = None,
+    counters: Counters | None = None,
 ) -> None:
     """Serves the published tree until SIGTERM, SIGINT or ``stop``.
 
@@ -219,6 +229,8 @@ async def serve(
         now: the clock that expiry is judged by.
         poll_seconds: how often endpoints are asked to poll; 0 leaves that to them. A copy says what its upstream says.
         copy: what is known of the age of what is served, where that is a copy of another server's.
+        reports: takes outcome reports; None where none are taken.
+        counters: where to count; None for new ones.
 
     Raises:
         OSError: the address cannot be listened on, or the certificate cannot be read.
@@ -238,6 +250,8 @@ async def serve(
             now=now,
             poll_seconds=poll_seconds,
             copy=copy,
+            reports=reports,
+            counters=counters,
         ) as origin:
             if ready is not None:
                 ready(origin)

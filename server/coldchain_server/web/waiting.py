@@ -40,7 +40,7 @@ from coldchain.errors import StorageError
 from coldchain_server.web.connection_cap import Connection, Connections
 from coldchain_server.web.counters import Counters
 from coldchain_server.web.entity_tags import EntityTags, Tagged
-from coldchain_server.web.health import TIMESTAMP, Copy
+from coldchain_server.web.health import TIMESTAMP, Copy, age_field
 from coldchain_server.web.published_files import NEVER_KEEP, refusal
 from coldchain_server.web.published_paths import published_path
 
@@ -164,9 +164,8 @@ class Waiting:
         if known is None or known.body is None:
             return _enough("this server is ending") if ending == "closing" else refusal(404, "not published")
         headers = {hdrs.ETAG: known.etag, hdrs.CACHE_CONTROL: NEVER_KEEP}
-        age = self._copy.age() if self._copy is not None else None
-        if age is not None:
-            headers[hdrs.AGE] = str(age)
+        if self._copy is not None:
+            headers[hdrs.AGE] = age_field(self._copy)
         if ending != "news":
             response = web.Response(status=304, headers=headers)
         else:

@@ -1,7 +1,7 @@
 """A stolen edge before a good origin: the endpoint keeps its protection, gets the newest release in the same run, and remembers.
 
-An edge that shows nothing wrong because it stands still is found out by a second opinion, at the latest seven hours after its last
-news and within one poll, for one conditional request to each other source.
+An edge that shows nothing wrong because it stands still, or lags and moves on, is found out by a second opinion, at the latest seven
+hours later and within one poll, for one conditional request to each other source.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ async def test_who_stands_still_is_found_out(news: bool, tmp_path: Path) -> None
         await run(scene.client, bad, good, now=lambda: start)
         if news:
             scene.publisher.publish(3, THIRD)
-        asked = 0
+        asked = len(scene.origin.log)
+        assert asked == 1  # the first time everybody is asked
         for minutes in range(0, 8 * 60, 30):
             now = start + timedelta(minutes=minutes)
             found = await run(scene.client, bad, good, now=lambda: now)  # noqa: B023
@@ -182,6 +183,26 @@ async def test_who_stands_still_is_found_out(news: bool, tmp_path: Path) -> None
             assert late(scene.client) == {}
         if not news:
             assert {path for path, _ in scene.origin.log} == {TIMESTAMP}
+
+
+async def test_who_lags_and_moves_on_is_found_out(tmp_path: Path) -> None:
+    """It has news at every poll, and never the newest."""
+    scene = Standing(tmp_path)
+    start = scene.publisher.now
+    states = [dict(scene.publisher.files)]
+    for _ in range(8):
+        scene.publisher.repository.publish_timestamp()
+        states.append(dict(scene.publisher.files))
+    lagging, now = Edge(states[0]), start
+    async with serving(lagging) as bad, serving(scene.origin) as good:
+        for hours in range(8):
+            scene.origin.files, lagging.files = states[hours], states[max(hours - 1, 0)]
+            now = start + timedelta(hours=hours)
+            await run(scene.client, bad, good, now=lambda: now)  # noqa: B023
+            if late(scene.client):
+                break
+        assert late(scene.client) == {bad: "behind"}
+        assert now - start == DOUBT_AFTER
 
 
 async def test_who_says_that_it_is_old_is_doubted_at_once(tmp_path: Path) -> None:
@@ -210,3 +231,17 @@ async def test_a_liar_that_claims_to_be_newer_is_asked_once_and_believed_never(t
         found = await run(scene.client, honest, bad, now=lambda: later)
         assert (found.release, found.action) == (2, "current")
         assert late(scene.client) == {bad: "refused"}
+
+
+async def test_a_liar_does_not_stand_before_who_has_news(tmp_path: Path) -> None:
+    """One that stands still, one that promises what it does not have, and an honest one behind them."""
+    scene = Standing(tmp_path)
+    start = scene.publisher.now
+    async with serving(scene.still) as still, serving(scene.origin) as honest:
+        await run(scene.client, still, now=lambda: start)
+        scene.publisher.publish(3, THIRD)
+        version = scene.publisher.files[TIMESTAMP].replace(b'"version":', b'"version":9')
+        async with serving(Edge({**scene.publisher.files, TIMESTAMP: version})) as liar:
+            found = await run(scene.client, still, liar, honest, now=lambda: start)
+        assert found.release == 3
+        assert late(scene.client) == {still: "behind", liar: "refused"}

@@ -143,21 +143,29 @@ def test_what_is_of_no_use_is_forgotten() -> None:
     assert health.kept(NOW + timedelta(days=1)).late == {}
 
 
-def test_doubt_comes_after_hours_without_news_and_once_an_hour() -> None:
+def test_doubt_comes_the_first_time_every_six_hours_and_once_an_hour_without_news() -> None:
     health = SourceHealth()
     health.saw(DIGEST, NOW)
-    assert not health.doubtful(DIGEST, 0.0, NOW + DOUBT_AFTER - timedelta(seconds=1))
-    assert health.doubtful(DIGEST, 0.0, NOW + DOUBT_AFTER)
-    assert not health.doubtful("cd" * 32, 0.0, NOW + DOUBT_AFTER)
-    assert health.doubtful("cd" * 32, 3601.0, NOW)
+    assert health.doubtful(DIGEST, 0.0, NOW)  # nobody else was ever asked
+    health.asked = NOW
+    other, hour, second = "cd" * 32, DOUBT_EVERY, timedelta(seconds=1)
+    for digest, age, later, doubt in (
+        (DIGEST, 9999.0, hour - second, False),  # asked just now
+        (DIGEST, 0.0, DOUBT_AFTER - second, False),
+        (other, 3600.0, DOUBT_AFTER - second, False),
+        (other, 3601.0, hour, True),
+        (DIGEST, 0.0, DOUBT_AFTER, True),
+        (other, 0.0, DOUBT_AFTER, True),  # news, as from somebody who lags and moves on
+        (DIGEST, 0.0, -second, True),  # the clock went back: that is no reason to trust anybody longer
+    ):
+        assert health.doubtful(digest, age, NOW + later) is doubt, (digest, age, later)
     health.saw(DIGEST, NOW + DOUBT_AFTER)  # nothing new: the same since then
-    assert health.doubtful(DIGEST, 0.0, NOW + DOUBT_AFTER)
     health.asked = NOW + DOUBT_AFTER
-    assert not health.doubtful(DIGEST, 9999.0, NOW + DOUBT_AFTER)
-    assert health.doubtful(DIGEST, 0.0, NOW + DOUBT_AFTER + DOUBT_EVERY)
-    assert health.doubtful(DIGEST, 9999.0, NOW)  # the clock went back: that is no reason to trust anybody longer
-    health.saw("cd" * 32, NOW)
-    assert health.timestamp == ("cd" * 32, NOW)
+    assert not health.doubtful(DIGEST, 0.0, NOW + DOUBT_AFTER + hour - second)
+    assert health.doubtful(DIGEST, 0.0, NOW + DOUBT_AFTER + hour)
+    assert not health.doubtful(other, 0.0, NOW + DOUBT_AFTER + hour)
+    health.saw(other, NOW)
+    assert health.timestamp == (other, NOW)
 
 
 def test_on_the_disk(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
             )
         ),
         *(f"rollout {name}" for name in ("set", "advance", "hold", "resume", "show")),
+        *(f"reports {name}" for name in ("show", "add-edge")),
         *(f"keys {name}" for name in ("list", "rotate", "renew", "regions", "log", "policy")),
     }
 
@@ -124,6 +125,8 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("rollout", "show"): (),
     ("rollout", "hold"): (),
     ("rollout", "resume"): (),
+    ("reports", "show"): (),
+    ("reports", "add-edge"): ("one", "--region", "us"),
     ("region", "list"): (),
     ("region", "preview"): ("us",),
     ("withdraw",): ("1", "--reason", "why"),

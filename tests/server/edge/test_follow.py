@@ -115,6 +115,7 @@ async def test_how_often_endpoints_are_asked_to_poll_comes_down_a_chain_of_edges
     for origin_asks, expected in ((600, 600.0), (0, None)):
         async with place.origin(poll_seconds=origin_asks) as origin, edgy(place, origin.url) as one:
             await one.turn()  # pulls
+            await one.turn()  # is told that this is the newest
             async with running(ServedTree(place.mirror), copy=one.freshness) as near:
                 assert await asked(near.url) == expected
                 below = Freshness(place.mirror, lambda: place.now)

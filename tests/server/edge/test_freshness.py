@@ -68,4 +68,6 @@ async def test_ages_are_told_and_outlive_the_process(tmp_path: Path) -> None:
     assert again.age() == 7
     files = generation.whole(place.mirror)
     generation.publish(place.mirror, {**files, "extra.json": b"1"}, {})
-    assert Freshness(place.mirror, clock).served == Served()
+    died = Freshness(place.mirror, clock)  # between the switch and its word
+    assert died.served == Served(confirmed=again.served.confirmed)
+    assert died.age() == 7

@@ -74,7 +74,8 @@ async def test_every_size_appended_one_by_one_is_the_tree_of_its_entries(storage
     assert await log.head() is None
     assert await log.checkpoint() == Checkpoint(LOG.name, 0, EMPTY_ROOT)
     heads = [await log.checkpoint()]
-    for size in range(1, MOST + 1):
+    most = MOST if isinstance(storage, MemoryStorage) else 260  # on a disk as far as the second tile
+    for size in range(1, most + 1):
         index, note = await log.append([entry(size - 1)], sign)
         head = head_of(note)
         assert (index, head.size) == (size - 1, size)
@@ -85,7 +86,7 @@ async def test_every_size_appended_one_by_one_is_the_tree_of_its_entries(storage
             check_inclusion(await log.inclusion(one, head), one, size, head.root, leaf_hash(entry(one)))
         for old in {1, size // 3 or 1, max(1, size - 1), size} if edge else {1 + size * 17 % 97 % size}:
             check_extends(heads[old], head, await log.growth(old, head))
-        if size % 64 in (0, 1, 63) or size == MOST:
+        if size % 64 in (0, 1, 63) or size == most:
             assert head.root == root_from_leaves([leaf_hash(one) for one in entries(0, size)])
             assert await log.root_at(size // 2) == heads[size // 2].root
     files = await files_of(storage)

@@ -7,7 +7,8 @@ from pathlib import Path
 from coldchain_server.catalogue.interface import Feed
 from coldchain_server.feeds.pull import pull
 from coldchain_server.home import Home
-from coldchain_server.release.build import build, utc_text
+from coldchain_server.release.build import build
+from coldchain_server.signing.roles import utc_text
 from tests.client.agent.publisher import hashes
 from tests.client.tuf.repository import NOW
 from tests.server import origins

@@ -54,7 +54,7 @@ async def fed(home: Home, files: dict[str, bytes]) -> None:
     """The feed holds these; what is pulled is what :func:`built` takes."""
     from coldchain_server.catalogue.interface import Feed
     from coldchain_server.feeds.pull import pull
-    from coldchain_server.release.build import utc_text
+    from coldchain_server.signing.roles import utc_text
 
     async with home.catalogue() as catalogue:
         feed = Feed("acme", "clamav", str(origins.write_feed(home, files)), False)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from coldchain_server.storage.interface import Entry
 from coldchain_server.web.connection_cap import Bounds
+from coldchain_server.web.health import UNKNOWN_AGE
 from coldchain_server.web.origin import Origin, running
 from coldchain_server.web.waiting import DEFAULT_SECONDS, MOST_SECONDS, parse_wait
 from tests.server.web.published import SMALL, Answer, Client, MemoryStorage, etag, serving, tree, until
@@ -295,3 +296,37 @@ async def test_a_held_client_that_does_not_read_is_gone_in_time() -> None:
         assert (await client.answer()).status == 304
         assert await client.closed() == b""
         assert waiting(origin) == 0
+
+
+class Copied:
+    """What a copy knows of its age."""
+
+    def __init__(self, seconds: int | None) -> None:
+        self.seconds = seconds
+
+    def age(self) -> int | None:
+        return self.seconds
+
+    def facts(self) -> dict[str, object]:
+        return {}
+
+    async def expired(self) -> list[str]:
+        return []
+
+    async def behind(self) -> list[str]:
+        return []
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "0"), (40, "40"), (None, str(UNKNOWN_AGE))])
+async def test_a_copy_says_its_age_and_when_it_does_not_know_it(seconds: int | None, said: str) -> None:
+    """An answer without an age would look like an origin's."""
+    async with serving(copy=Copied(seconds)) as (_, client):
+        whole = await client.get(f"/{TIMESTAMP}")
+        for answer in (
+            whole,
+            await client.get(f"/{TIMESTAMP}", f'If-None-Match: "{TAG}"'),
+            await client.get(target("0" * 32)),
+            await client.get(target(seconds=1)),
+        ):
+            assert answer.fields["age"] == said
+        assert "age" not in (await client.get("/metadata/1.root.json")).fields

@@ -1,0 +1,1 @@
+"""What endpoints report of their updates: received, counted, forwarded, judged."""
