@@ -64,6 +64,11 @@ class EdgeRun(Run):
     def work(self) -> None:
         live(self.scene, self.new)
 
+    def settle(self) -> None:
+        """The next pull removes what was half-written of the edge's own memory: it alone holds the lock for that."""
+        with durable.disk(self.scene.mirror.path), self.scene.mirror.own.locked():
+            asyncio.run(pull(self.scene.mirror, self.config, PullSettings(now=lambda: self.scene.now)))
+
     def got(self, endpoint: bool) -> str:
         """What an endpoint gets; and whether what it gets is as fresh as a process that starts now would say."""
         state = super().got(endpoint)

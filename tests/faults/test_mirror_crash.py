@@ -66,6 +66,9 @@ class Run:
         with durable.disk(mirror.path), mirror.own.locked():
             asyncio.run(pull(mirror, self.config, PullSettings(now=lambda: self.scene.now)))
 
+    def settle(self) -> None:
+        """What else must happen before nothing is left over."""
+
     def got(self, endpoint: bool) -> str:
         """What an endpoint gets from the mirror's directory: one that has nothing, or the one that was there before."""
         path = self.scene.path / "throwaway"
@@ -179,6 +182,7 @@ def sweep(
             states[state if not state.startswith("torn") else f"{state} at {where}"] += 1
             assert state != "nothing" or run.old is None, where
         run.work()
+        run.settle()
         found = served(run.scene.mirror)
         packs = {name for name in expected if name.startswith("packs/")}
         assert set(found) == set(expected), where
