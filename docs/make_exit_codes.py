@@ -35,6 +35,8 @@ NEXT = {
     50: "Read each alert and `docs/monitor.md`; keep the state directory, which holds the proofs. `--acknowledge` when it is settled.",
     51: "Ask the publisher in public about each line: a region got something that its declared policies do not say.",
     52: "Rebuild with the assembler that the manifest names. If it still differs, publish what you found.",
+    53: "`coldchain-server residency show` names each place. Put the line of `regions.toml` back that was edited by hand, and let"
+    " `residency move` change it; a copy that differs is made again by running the move again (`docs/residency.md`).",
     60: "Read the line it prints; what was published stands.",
     61: "Mend the lines it names at their source, or pull with `--skip-bad`, which publishes the counts of what is left out.",
     62: "`coldchain-server release list` shows what state each release is in.",

@@ -36,7 +36,7 @@ The *rebuild* says that its signer assembled the release again from the snapshot
 ``assembler`` is the rebuilder's own (:mod:`coldchain_server.assembly.provenance`). ``key`` makes an envelope checkable on its own;
 whether the key means anything is for the reader to say (:mod:`coldchain.rebuilders`). An envelope of a rebuild may stand in the
 public log as an entry beside the manifests: it has a member ``payloadType`` and no ``format``, a manifest the other way round
-(:func:`is_envelope`).
+(:func:`is_envelope`), as has the third kind of entry, a move of reports (:mod:`coldchain.residency`).
 
 Sources: the DSSE specification (secure-systems-lab/dsse, protocol.md), in-toto Statement v1, SLSA provenance v1.
 """

@@ -28,7 +28,8 @@
     |-- LockedError                      42  another process works on the directory
     |-- StorageError                     43  the disk refused (full, read-only, broken)
     |-- AlertError                       50  a monitor found something that must not be
-    |   `-- DifferenceError              51  regions' bundles differ by more than their declared policies
+    |   |-- DifferenceError              51  regions' bundles differ by more than their declared policies
+    |   `-- ResidencyError               53  outcome reports are not where they must be, or a copy of them is not equal
     |-- RebuildError                     52  a release, assembled again from its sources, is not the published one
     `-- ServerError                      60  the publishing side
         |-- LintError                    61  a feed holds lines an engine would refuse or misread
@@ -271,6 +272,28 @@ class DifferenceError(AlertError):
 
     exit_code = 51
     word = "not explained"
+
+
+class ResidencyError(AlertError):
+    """Outcome reports are in another place than the one for their region, or a copy of them is not equal to the original.
+
+    Args:
+        what: as in every error.
+        kept: as in every error.
+        todo: as in every error.
+        found: everything that was looked at, for ``--json``.
+    """
+
+    exit_code = 53
+    word = "reports"
+
+    def __init__(self, what: str, *, kept: str = "", todo: str = "", found: Mapping[str, Any] | None = None) -> None:
+        super().__init__(what, kept=kept, todo=todo)
+        self.found = dict(found or {})
+
+    def as_json(self) -> dict[str, Any]:
+        """As every error's, beside what was found."""
+        return self.found | super().as_json()
 
 
 class RebuildError(ColdchainError):

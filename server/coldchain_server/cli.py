@@ -32,6 +32,7 @@ from coldchain_server.commands.options import (
 from coldchain_server.commands.regions import region
 from coldchain_server.commands.releases import release
 from coldchain_server.commands.reports import reports
+from coldchain_server.commands.residency import residency
 from coldchain_server.commands.rollouts import rollout
 from coldchain_server.commands.witness import witness
 from coldchain_server.founding import Founding, found
@@ -161,5 +162,5 @@ def demo(directory: Path) -> None:
 
 for command in (release_attest, release_provenance):
     release.add_command(command)
-for command in (feed, region, release, rollout, reports, withdraw, suppress, keys, witness, edge):
+for command in (feed, region, release, rollout, reports, residency, withdraw, suppress, keys, witness, edge):
     main.add_command(command)

@@ -11,6 +11,7 @@
     HOME/catalogue.sqlite  feeds, snapshots, releases
     HOME/edges.toml        the edges whose batches of outcome reports are counted; may be absent
     HOME/reports/          counted outcome reports, one store for each jurisdiction they stay in
+    HOME/residency/        where those stores are, and regions whose reports are being moved
     HOME/content/          files by SHA-256: snapshots' files, sections, descriptions, manifests
     HOME/changes/          change lists between consecutive releases, by channel and region
     HOME/drafts/           releases that are built and not yet published
@@ -40,9 +41,11 @@ from coldchain_server.gate.settings import GateSettings, gate_settings
 from coldchain_server.release.schedule import Schedule, load_schedules
 from coldchain_server.storage.content import ContentStore
 from coldchain_server.storage.directory import DirectoryStorage
+from coldchain_server.storage.durable import write_file
 
 _PRODUCT: Final = "coldchain"
 _CHANNELS: Final = ("stable", "early")
+REGIONS: Final = "regions.toml"
 ROLLOUT: Final = "rollout.toml"
 SUPPRESSED: Final = "suppressed.toml"
 DEFAULT_SETTINGS: Final = (
@@ -127,6 +130,7 @@ class Home:
         self.gate = directory / "gate"
         self.lint = directory / "lint"
         self.encoded = directory / "encoded"
+        self.residency = directory / "residency"
         self.content = ContentStore(directory / "content")
         self.storage = DirectoryStorage(self.public)
 
@@ -145,7 +149,7 @@ class Home:
 
     def _text(self, name: str) -> str:
         try:
-            return (self.directory / name).read_text(encoding="utf-8")
+            return (self.directory / name).read_bytes().decode("utf-8")  # line ends as they are
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{name} cannot be read: {error}") from error
 
@@ -160,9 +164,17 @@ class Home:
         """The settings, read anew."""
         return load_settings(self._text("settings.toml"))
 
+    def regions_text(self) -> str:
+        """The text of regions.toml as it stands."""
+        return self._text(REGIONS)
+
+    def write_regions(self, text: str) -> None:
+        """Puts another text in the place of regions.toml, durably. Raises StorageError."""
+        write_file(self.directory / REGIONS, text.encode())
+
     def regions(self, text: str | None = None) -> Regions:
         """The regions, read anew (or from ``text``), with what is suppressed left out in each."""
-        regions = load_regions(self._text("regions.toml") if text is None else text)
+        regions = load_regions(self.regions_text() if text is None else text)
         return with_suppressed(regions, self.suppressed())
 
     def suppressed(self) -> tuple[Suppression, ...]:

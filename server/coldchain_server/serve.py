@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from coldchain.errors import BusyError, ColdchainError, StorageError, UsageError
+from coldchain.errors import BusyError, ColdchainError, StateError, StorageError, UsageError
 from coldchain.limits import LIMITS
 from coldchain_server.home import Home
 from coldchain_server.release.rollout import Halted, advance_due, course, halt_due
 from coldchain_server.reports.hours import hour_of
+from coldchain_server.reports.move import finish_logged
 from coldchain_server.reports.origin import origin_reception
 from coldchain_server.reports.stores import report_store
 from coldchain_server.signing.keyring import Keyring
@@ -78,6 +79,11 @@ def serve_origin(
                 await asyncio.to_thread(forget_old, home)
                 await asyncio.sleep(FORGET_SECONDS)
 
+        async def keep_moving() -> None:
+            while True:
+                await asyncio.to_thread(end_moves, home)
+                await asyncio.sleep(LOOK_SECONDS)
+
         def count(name: str, amount: int, labels: Mapping[str, str]) -> None:
             counters.add(name, amount, **labels)
 
@@ -96,7 +102,7 @@ def serve_origin(
             home.storage,
             host,
             port,
-            background=[keep_forgetting, *([keep_fresh] if keyring is not None else [])],
+            background=[keep_forgetting, keep_moving, *([keep_fresh] if keyring is not None else [])],
             tls_cert=tls_cert,
             tls_key=tls_key,
             metrics_port=metrics_port,
@@ -137,6 +143,15 @@ def forget_old(home: Home) -> None:
         for region in home.regions().regions:
             with report_store(home, region) as store:
                 store.forget(before)
+
+
+def end_moves(home: Home) -> None:
+    """Ends moves of reports that died after they were logged: until then their region's reports may be told to come again."""
+    try:
+        for one in finish_logged(home):
+            _log.info("reports moved", extra={"region": one.region, "store": one.target})
+    except ColdchainError as error:
+        _log.error("a move of reports cannot be ended: %s", error.what)
 
 
 async def until_next_stage(home: Home, most: float) -> float:
@@ -181,7 +196,7 @@ async def _judged(home: Home, state: RoleState, keyring: Keyring, channels: Sequ
     """The rollouts that halt now. Raises UsageError where reports cannot be read: what nobody judges does not go on."""
     try:
         return await halt_due(home, state, keyring, channels, now=now_utc())
-    except StorageError as error:
+    except (StateError, StorageError) as error:
         raise UsageError(f"endpoints' reports cannot be read: {error.what}") from error
 
 

@@ -1,5 +1,8 @@
 """The entries of a log, one after the other: each a manifest, and those of a channel one unbroken chain of numbers.
 
+Beside the manifests stand rebuilders' attestations (:mod:`coldchain.attestation`) and statements that a region's outcome reports
+moved (:mod:`coldchain.residency`); a region's moves are a chain, too.
+
 Worked example, entries of channel ``stable`` by number and ``previous``::
 
     1 null, 2 ->1, 3 ->2            in order
@@ -19,9 +22,10 @@ from typing import Final
 
 from coldchain.attestation import is_envelope, parse_envelope
 from coldchain.bundle.manifest import Manifest, parse_manifest
-from coldchain.errors import ColdchainError
+from coldchain.errors import ColdchainError, MalformedError, NewerFormatError
 from coldchain.limits import LIMITS, Limits
 from coldchain.monitor.findings import Alert
+from coldchain.residency import Places, is_move, parse_move
 
 REMEMBERED: Final = 128
 
@@ -49,21 +53,27 @@ class Judged:
 
 @dataclass(slots=True)
 class Chains:
-    """Every channel's chain so far."""
+    """Every channel's chain so far, and where the regions' reports went."""
 
     product: str
     channels: dict[str, Channel] = field(default_factory=dict)
     limits: Limits = LIMITS
+    places: Places = field(default_factory=Places)
 
     def take(self, index: int, data: bytes) -> Judged:
         """Judges the next entry, and remembers it."""
         found = Judged()
         try:
+            if is_move(data):
+                return self._move(index, data)
             if is_envelope(data):
                 parse_envelope(data)
                 found.notes.append(f"entry {index}: an attestation")
                 return found
             manifest = parse_manifest(data, self.limits)
+        except NewerFormatError as error:
+            found.alerts.append(Alert("newer-entry", f"entry {index}: {error.what}"))
+            return found
         except ColdchainError as error:
             found.alerts.append(Alert("not-a-manifest", f"entry {index}: {error.what}"))
             return found
@@ -100,4 +110,21 @@ class Chains:
         channel.last = max(channel.last, number)
         for old in [one for one in channel.entries if one <= channel.last - REMEMBERED]:
             del channel.entries[old]
+        return found
+
+    def _move(self, index: int, data: bytes) -> Judged:
+        """Judges a statement about where reports are. Raises NewerFormatError for one of a later format."""
+        found = Judged()
+        try:
+            move = parse_move(data, self.limits)
+        except MalformedError as error:
+            found.alerts.append(Alert("residency", f"entry {index}: {error.what}"))
+            return found
+        if move.product != self.product:
+            what = f"entry {index} states a move of product {move.product!r}, not of {self.product!r}"
+            found.alerts.append(Alert("residency", what))
+            return found
+        again, problems = self.places.take(move)
+        found.alerts += [Alert("residency", f"entry {index}: {problem}") for problem in problems]
+        found.notes.append(f"entry {index}: {move}" + (" (it stands in the log twice)" if again else ""))
         return found

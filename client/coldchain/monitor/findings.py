@@ -33,6 +33,11 @@ KINDS: Final[dict[str, Kind]] = {
     "gap": Kind(True, "a number is missing in the channel's entries"),
     "chain": Kind(True, "an entry names another manifest before it than the one in the log"),
     "not-a-manifest": Kind(True, "an entry that is no release manifest, or is one of another product"),
+    "newer-entry": Kind(True, "an entry in a later format than this program knows (exit code 17 elsewhere)"),
+    "residency": Kind(
+        True,
+        "an entry about where outcome reports are that is malformed, of another product, or contradicts the one before it",
+    ),
     "bundle-missing": Kind(True, "a bundle that an entry names cannot be fetched"),
     "unreachable": Kind(False, "something that an entry names could not be had for now; it is asked for again"),
     "bundle-wrong": Kind(True, "a bundle is not what its entry names: length, digest or content"),

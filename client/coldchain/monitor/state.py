@@ -6,10 +6,12 @@ Canonical JSON, shown with line breaks (``…`` for base64 of files)::
      "channels":{"stable":{"entries":{"42":[[41,"<sha256 of the manifest>"]]},"last":42}},
      "checkpoint":"…","entries":42,"format":"coldchain-monitor-1","metadata":{"root.json":"…","timestamp.json":"…"},
      "pending":[41],"product":"coldchain","root":"<sha256 of the pinned root>","url":"https://coldchain.example",
+     "places":{"us":["ch","<sha256 of the entry>"]},
      "waiting":{"one":"2026-06-01T08:00:00Z"}}
 
 ``entries`` counts those that were read and judged, ``pending`` are entries whose bundles could not be had and are tried again,
-``waiting`` says since when a witness has been behind or silent. A file that is damaged is an error, not an empty state: forgetting what
+``waiting`` says since when a witness has been behind or silent; ``places``, absent while there are none, to which store the last entry
+about a region's reports moved them. A file that is damaged is an error, not an empty state: forgetting what
 was seen is what a forked log hopes for.
 """
 
@@ -26,6 +28,7 @@ from coldchain.canonical import Fields, Object
 from coldchain.errors import ColdchainError, DamagedError, MalformedError, NewerFormatError
 from coldchain.monitor.entries import Channel
 from coldchain.monitor.findings import KINDS
+from coldchain.residency import Places
 from coldchain.tlog.note import SignedNote, parse_note
 
 FORMAT: Final = "coldchain-monitor-1"
@@ -54,6 +57,7 @@ class MonitorState:
     checkpoint: SignedNote | None = None
     entries: int = 0
     channels: dict[str, Channel] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
     metadata: dict[str, bytes] = field(default_factory=dict)
     pending: list[int] = field(default_factory=list)
     waiting: dict[str, datetime] = field(default_factory=dict)
@@ -86,6 +90,8 @@ class MonitorState:
                 for one in self.alerts[:MOST_ALERTS]
             ],
         }
+        if self.places.stores:
+            out["places"] = {region: list(place) for region, place in self.places.stores.items()}
         if self.checkpoint is not None:
             out["checkpoint"] = _text(self.checkpoint.encode())
         return canonical.encode(out)
@@ -128,6 +134,8 @@ def _parse(data: bytes) -> MonitorState:
     state.entries = fields.integer("entries")
     for name, value in fields.object("channels").items():
         state.channels[name] = _channel(value)
+    if fields.has("places"):
+        state.places.stores = {region: _place(value) for region, value in fields.object("places").items()}
     metadata = fields.object("metadata")
     texts = Fields(metadata, f"{what}: metadata")
     state.metadata = {name: _bytes(texts.text(name, MOST_BYTES)) for name in metadata}
@@ -165,6 +173,17 @@ def _channel(value: canonical.JSON) -> Channel:
             channel.entries.setdefault(int(number), []).append((entry[0], str(entry[1])))
     part.done()
     return channel
+
+
+def _place(value: canonical.JSON) -> tuple[str, str]:
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not isinstance(value[0], str)
+        or not canonical.is_sha256(value[1])
+    ):
+        raise MalformedError("state.json: a place")
+    return value[0], str(value[1])
 
 
 def _bytes(text: str) -> bytes:

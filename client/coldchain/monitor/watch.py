@@ -182,7 +182,8 @@ class _Run:
         if opened is not None:
             times = [time for time in opened.opened.signed.values() if time is not None]
             report.cosigned = max(times, default=None)
-        chains = Chains(self.settings.product, copy.deepcopy(self.state.channels), self.limits)
+        state = copy.deepcopy((self.state.channels, self.state.places))
+        chains = Chains(self.settings.product, state[0], self.limits, state[1])
         if grown and base is not None:
             report.read += await self._read(base, chains, report)
         return base, chains
@@ -381,7 +382,8 @@ class _Run:
         for index in set(retried) - recent:
             what = f"entry {index}: not everything that it names could be had, and it is too old to be tried again"
             self.alerts.append(Alert("bundle-missing", what))
-        state.checkpoint, state.entries, state.channels = base.note, size, chains.channels
+        state.checkpoint, state.entries = base.note, size
+        state.channels, state.places = chains.channels, chains.places
         return size - start
 
     async def _entries(self, base: _Seen, start: int) -> AsyncIterator[tuple[int, bytes]]:

@@ -8,13 +8,19 @@
     jurisdiction = "Japan"
     wave = 1                           # rollouts go wave by wave
     edges = ["https://jp.example"]     # base URLs in the order clients try them; empty: the origin itself
-    residency = "ch"                   # the region whose store keeps this region's outcome reports
+    residency = "ch"                   # the store that keeps this region's outcome reports; by default the neutral region's
 
     [[regions.jp.policy]]
     action = "leave-out"               # or "add"
     kind = "signature"                 # or "feed"
     name = "Acme.Test.Fileinfector-7"
     reason = "matches a printer driver sold only in Japan"
+
+    [stores.ch]                        # a store that a residency names: a region's, the neutral one's, or one of any other name
+    jurisdiction = "Switzerland"       # where what is kept there lies; by default its region's
+    path = "/mnt/zurich/reports"       # a mounted volume there, or a path below the origin's directory; by default reports/ch
+
+Which store keeps a region's reports is changed by ``coldchain-server residency move`` alone, which takes the reports along.
 
 A region's name never changes and never goes (clients follow a signed role of that name), so choose it once. If it must have another
 one, add the region under its new name, and keep the old name as an alias, for ever::
@@ -33,8 +39,10 @@ What is *added* somewhere is regional: it is in no other region's bundle and not
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any, Final, Literal, cast
 
 from coldchain.bundle.description import check_token
@@ -48,6 +56,10 @@ DEFAULT: Final = """\
 # The regions of this origin. Every difference between a region's bundle and the global one stands here with its reason,
 # and is published in each release's manifest.
 neutral = "ch"
+
+# Where the regions' outcome reports are kept: here, until a region has a line like residency = "us" (see docs/residency.md).
+[stores.ch]
+jurisdiction = "Switzerland"
 
 [regions.us]
 jurisdiction = "United States"
@@ -113,11 +125,41 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """Where outcome reports are kept: ``path`` is absolute, or relative to the origin's directory."""
+
+    name: str
+    jurisdiction: str
+    path: PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
 class Regions:
-    """All regions of an origin, in the order of the file."""
+    """All regions of an origin, in the order of the file. ``stores`` are those that have a table."""
 
     neutral: str
     regions: dict[str, Region] = field(default_factory=dict)
+    stores: dict[str, Store] = field(default_factory=dict)
+
+    def store(self, name: str) -> Store:
+        """The store of that name, which may have no table; whether anything names it is another question."""
+        region = self.regions.get(name)
+        return self.stores.get(name) or Store(name, region.jurisdiction if region else name, _store_path(name))
+
+    def store_names(self) -> list[str]:
+        """The stores that a residency may name: the neutral region's, those with a table, each region's."""
+        return list(dict.fromkeys([self.neutral, *self.stores, *self.regions]))
+
+    def kept_in(self, name: str) -> frozenset[str]:
+        """The regions whose reports the store of that name keeps."""
+        return frozenset(region.name for region in self.regions.values() if region.residency == name)
+
+    def with_old_names(self, name: str) -> tuple[str, ...]:
+        """A region by the name it has now, then its old names in order; they share one residency. Raises UsageError."""
+        if name not in self.regions:
+            raise UsageError(f"there is no region {name!r}", todo="regions are " + ", ".join(self.regions))
+        now = self.regions[name].alias or name
+        return now, *sorted(one.name for one in self.regions.values() if one.alias == now)
 
     def regional(self, kind: Subject) -> frozenset[str]:
         """Names of the feeds or signatures that some region adds: they are not part of the global bundle."""
@@ -139,7 +181,7 @@ def load_regions(text: str) -> Regions:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"regions.toml: {error}") from error
-    _only(document, {"neutral", "regions"}, "regions.toml")
+    _only(document, {"neutral", "regions", "stores"}, "regions.toml")
     neutral = _name(document.get("neutral", "ch"), "neutral")
     tables = document.get("regions")
     if not isinstance(tables, dict) or not tables:
@@ -152,10 +194,56 @@ def load_regions(text: str) -> Regions:
         if name not in regions:
             regions[_name(name, "region")] = _alias(name, table, regions)
     regions = {name: regions[name] for name in tables}
-    for region in regions.values():
-        if region.residency not in {"", neutral, *regions}:
-            raise UsageError(f"regions.toml: [regions.{region.name}]: residency {region.residency!r} is no region")
-    return Regions(neutral, {name: _with_residency(region, neutral) for name, region in regions.items()})
+    found = Regions(
+        neutral,
+        {name: _with_residency(region, neutral) for name, region in regions.items()},
+        _stores(document.get("stores", {}), regions),
+    )
+    names = found.store_names()
+    for region in found.regions.values():
+        if region.residency not in names:
+            raise UsageError(
+                f"regions.toml: [regions.{region.name}]: residency {region.residency!r} is no store",
+                todo="stores are " + ", ".join(names) + "; [stores.NAME] makes another",
+            )
+    _check_apart([found.store(name) for name in names])
+    return found
+
+
+def _stores(tables: object, regions: dict[str, Region]) -> dict[str, Store]:
+    if not isinstance(tables, dict):
+        raise UsageError("regions.toml: stores is a table of tables, written [stores.NAME]")
+    stores = {}
+    for name, table in tables.items():
+        what = f"regions.toml: [stores.{_name(name, 'store')}]"
+        if not isinstance(table, dict):
+            raise UsageError(f"{what}: not a table")
+        _only(table, {"jurisdiction", "path"}, what)
+        default = {"jurisdiction": regions[name].jurisdiction} if name in regions else {}
+        path = table.get("path")
+        stores[name] = Store(
+            name,
+            _text(default | table, "jurisdiction", what),
+            _store_path(name) if path is None else _path(path, what),
+        )
+    return stores
+
+
+def _store_path(name: str) -> PurePosixPath:
+    return PurePosixPath("reports", name)
+
+
+def _path(text: object, what: str) -> PurePosixPath:
+    path = PurePosixPath(text) if isinstance(text, str) and text.isprintable() else PurePosixPath()
+    if path in (PurePosixPath(), PurePosixPath("/")) or ".." in path.parts:
+        raise UsageError(f"{what}: path is a directory of its own, absolute or below the origin's, without '..'")
+    return path
+
+
+def _check_apart(stores: list[Store]) -> None:
+    for one, other in itertools.permutations(stores, 2):
+        if one.path.is_relative_to(other.path):
+            raise UsageError(f"regions.toml: the stores {other.name} and {one.name} are in one directory: {one.path}")
 
 
 def _alias(name: str, table: dict[str, Any], regions: dict[str, Region]) -> Region:

@@ -96,4 +96,4 @@ def with_suppressed(regions: Regions, suppressed: Sequence[Suppression]) -> Regi
         own = tuple(entry for entry in region.policy if (entry.kind, entry.name in names) != ("signature", True))
         return replace(region, policy=own + everywhere)
 
-    return Regions(regions.neutral, {name: changed(region) for name, region in regions.regions.items()})
+    return replace(regions, regions={name: changed(region) for name, region in regions.regions.items()})

@@ -19,7 +19,7 @@ anything is signed over it. Whoever appends holds the publisher's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -82,6 +82,10 @@ class PublicLog:
         """
         found = [note for path in (CHECKPOINT, PENDING) if (note := await self._note(path)) is not None]
         return max(found, key=lambda note: parse_checkpoint(note.text).size, default=None)
+
+    async def published(self) -> SignedNote | None:
+        """The checkpoint that readers see, with its quorum; None before the first. Raises StorageError as :meth:`head`."""
+        return await self._note(CHECKPOINT)
 
     async def _note(self, path: str) -> SignedNote | None:
         if await self.storage.stat(path) is None:
@@ -180,6 +184,25 @@ class PublicLog:
         if head.size == 0:
             return 0, []
         bundle = (head.size - 1) // WIDTH
+        return bundle * WIDTH, await self._bundle(head, bundle)
+
+    async def entries(self, head: Checkpoint, first: int = 0) -> AsyncIterator[tuple[int, bytes]]:
+        """Every entry from index ``first`` on with its index, each proved to be under ``head``."""
+        for bundle in range(first // WIDTH, -(-head.size // WIDTH)):
+            for index, entry in enumerate(await self._bundle(head, bundle), bundle * WIDTH):
+                if index >= first:
+                    yield index, entry
+
+    async def find(self, entry: bytes, first: int | None = None) -> int | None:
+        """The index of an entry from index ``first`` on (None: among those of the last bundle); None when it is not there."""
+        head = await self.checkpoint()
+        start = (head.size - 1) // WIDTH * WIDTH if first is None else first
+        async for index, found in self.entries(head, max(start, 0)):
+            if found == entry:
+                return index
+        return None
+
+    async def _bundle(self, head: Checkpoint, bundle: int) -> list[bytes]:
         tile = tile_at(ENTRIES, bundle, head.size)
         assert tile is not None
         first = bundle * WIDTH
@@ -187,12 +210,7 @@ class PublicLog:
         there = await self._tiles([tile, *tiles_needed(nodes, head.size)])
         with _damaged():
             reader = TileReader(head.size, head.root, there.get, self.limits)
-            return first, read_entries(bundle, reader, there.get, self.limits)
-
-    async def find(self, entry: bytes) -> int | None:
-        """The index of an entry among the newest ones (those of the last bundle); None when it is not there."""
-        first, entries = await self.last_entries(await self.checkpoint())
-        return first + entries.index(entry) if entry in entries else None
+            return read_entries(bundle, reader, there.get, self.limits)
 
     async def _reader(self, head: Checkpoint, nodes: Iterable[Node]) -> TileReader:
         there = await self._tiles(tiles_needed(list(nodes), head.size))

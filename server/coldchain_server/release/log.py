@@ -145,11 +145,27 @@ async def _put_files(home: Home, draft: Draft, manifest: Manifest, data: bytes) 
 
 
 async def append_entry(
-    log: PublicLog, sign: Sign, policy: Policy, witnesses: Witnesses, data: bytes, now: datetime
+    log: PublicLog,
+    sign: Sign,
+    policy: Policy,
+    witnesses: Witnesses,
+    data: bytes,
+    now: datetime,
+    *,
+    first: int | None = None,
 ) -> tuple[int, OfflineProof]:
     """Appends an entry unless it is there, and has the checkpoint cosigned.
 
     The caller holds the publisher's lock, and has asked the witnesses whether the log here is an old copy.
+
+    Args:
+        log: the public log.
+        sign: makes its signatures.
+        policy: whose quorum must cosign.
+        witnesses: whom to ask.
+        data: the entry.
+        now: the time.
+        first: an earlier try appended it at this index or later; None: among the entries of the last bundle, if at all.
 
     Raises:
         EvidenceError: no quorum of witnesses; the entry is in the log, and running it again asks them again.
@@ -157,7 +173,7 @@ async def append_entry(
     old = await log.checkpoint()
     note = await log.head()
     sizes = _held(note, policy)
-    index = await log.find(data)
+    index = await log.find(data, first)
     if index is None or note is None:
         index, note = await log.append([data], sign, pending=True)
     head = parse_checkpoint(note.text)

@@ -6,7 +6,7 @@
     batches   region, sender, number                   the last batch that was counted, of each sender
     pardons   region, channel, release, sender, reports, failures, ignored
                                                        up to here a person saw them and let the rollout go on
-    sealed    region                                   nothing is added to it here: it is being moved, or was
+    sealed    region                                   nothing is added to it here, nor forgotten: it is being moved, or was
 
 A row of ``counts`` says: in this hour (UTC) so many reports came, through this sender, of endpoints of this region that went from the
 source release (0: from nothing) to this one, with this outcome. Nothing finer was ever here: no address, no order, no minute. Worked
@@ -25,6 +25,7 @@ Source: https://sqlite.org/pragma.html#pragma_synchronous.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from coldchain import canonical
-from coldchain.errors import BusyError, MalformedError, StorageError
+from coldchain.errors import BusyError, MalformedError, StateError, StorageError
 from coldchain_server.storage.durable import disk, fsync_directory, make_directory
 
 FILE: Final = "reports.sqlite"
@@ -73,6 +74,12 @@ _COLUMNS: Final = {
     "pardons": "region, channel, release, sender, reports, failures, ignored",
 }
 """What belongs to a region, by table, in the order of :meth:`ReportStore.lines`; rows are ordered by all their columns."""
+TABLES: Final = tuple(_COLUMNS)
+_KEYS: Final = {"counts": 9, "batches": 2, "pardons": 4}
+"""How many of the columns tell a row from all others."""
+
+Row = tuple[Any, ...]
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -139,14 +146,19 @@ class Pardon:
 class ReportStore:
     """The open file; it may be used from any thread, and by several processes."""
 
-    def __init__(self, directory: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, directory: Path, connection: sqlite3.Connection, takes: frozenset[str] | None = None) -> None:
         self.directory = directory
         self._connection = connection
+        self._takes = takes
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(cls, directory: Path, takes: frozenset[str] | None = None) -> Self:
         """Opens the store in this directory; makes both where they are missing.
+
+        Args:
+            directory: where it is.
+            takes: the regions whose reports may be added here; None for any.
 
         Raises:
             StorageError: it is no such file, newer than this program, or the disk refused.
@@ -156,7 +168,7 @@ class ReportStore:
         with _refusals(path), disk(path):
             new = not path.exists()
             connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-            store = cls(directory, connection)
+            store = cls(directory, connection, takes)
             try:
                 for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "secure_delete=ON"):
                     connection.execute(f"PRAGMA {pragma}")
@@ -208,6 +220,7 @@ class ReportStore:
 
         Raises:
             BusyError: a region of them is sealed here.
+            StateError: a region of them is not kept here.
             StorageError: the disk refused; nothing was added.
         """
         rows = [astuple(count) for count in counts]
@@ -248,6 +261,7 @@ class ReportStore:
 
         Raises:
             BusyError: a region of them is sealed here.
+            StateError: a region of them is not kept here.
             StorageError: the disk refused; nothing changed.
         """
         rows = [astuple(pardon) for pardon in pardons]
@@ -269,10 +283,29 @@ class ReportStore:
         tables = " UNION ".join(f"SELECT region FROM {table}" for table in _COLUMNS)  # noqa: S608 - names of ours
         return [row[0] for row in self._rows(f"{tables} ORDER BY region")]
 
+    def holds(self, region: str) -> bool:
+        """Whether anything is kept of a region; found by the index, however much there is."""
+        return any(
+            self._rows(f"SELECT 1 FROM {table} WHERE region = ? LIMIT 1", (region,))  # noqa: S608 - names of ours
+            for table in TABLES
+        )
+
     def forget(self, before: str) -> int:
-        """Removes counts of hours before this one (``2026-06-01T09:00:00Z``); returns how many rows that were."""
+        """Removes counts of hours before this one (``2026-06-01T09:00:00Z``); returns how many rows that were.
+
+        A sealed region's stay: two copies of them are being compared, or were.
+        """
         with self._transaction():
-            return self._connection.execute("DELETE FROM counts WHERE hour < ?", (before,)).rowcount
+            return self._connection.execute(
+                "DELETE FROM counts WHERE hour < ? AND region NOT IN (SELECT region FROM sealed)", (before,)
+            ).rowcount
+
+    def sound(self) -> bool:
+        """Whether SQLite finds the whole file in order."""
+        try:
+            return self._rows("PRAGMA integrity_check") == [("ok",)]
+        except StorageError:
+            return False
 
     # -- moving a region
 
@@ -282,7 +315,36 @@ class ReportStore:
         Read in one transaction. ``b'["counts","us","stable",41,42,"applied",0,"0.5.0","2026-06-01T09:00:00Z","edge-1",12]\\n'``.
         """
         with self._transaction():
-            return [canonical.encode([table, *row]) + b"\n" for table in _COLUMNS for row in self._table(table, region)]
+            return [line_of(table, row) for table in TABLES for row in self._table(table, region)]
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nobody else changes the file until the block ends; what is done to it meanwhile is done as one, or not at all."""
+        with self._transaction():
+            yield
+
+    def span(self, table: str, region: str, after: Row = (), upto: Row = (), most: int = -1) -> list[Row]:
+        """Rows of one of :data:`TABLES`, in order.
+
+        Args:
+            table: which.
+            region: whose.
+            after: they come after this row; () from the first on.
+            upto: up to this row and with it; () to the last.
+            most: so many of them at most; -1 for all.
+        """
+        where, values = _bounds(table, region, after, upto)
+        columns = _COLUMNS[table]
+        sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {columns} LIMIT ?"  # noqa: S608 - names of ours
+        return self._rows(sql, (*values, most))
+
+    def put_span(self, table: str, region: str, after: Row, upto: Row, rows: Sequence[Row]) -> None:
+        """Replaces the rows between these two (see :meth:`span`) by others, all or nothing, durably."""
+        where, values = _bounds(table, region, after, upto)
+        marks = ", ".join("?" * len(_COLUMNS[table].split(",")))
+        with self._transaction():
+            self._connection.execute(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608 - names of ours
+            self._connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - a name of ours
 
     def put(self, region: str, lines: Iterable[bytes]) -> None:
         """Replaces all that is kept of a region by these lines of another store, all or nothing, durably.
@@ -336,6 +398,12 @@ class ReportStore:
     # -- the file
 
     def _check_open(self, region: str) -> None:
+        if self._takes is not None and region not in self._takes:
+            raise StateError(
+                f"the reports of {region} are not kept in {self.directory.name}",
+                kept="nothing was added",
+                todo="coldchain-server residency show says where they are",
+            )
         if self._rows("SELECT 1 FROM sealed WHERE region = ?", (region,)):
             raise BusyError(
                 f"the reports of {region} are being moved", kept="what was counted", todo="try again in a minute"
@@ -347,20 +415,42 @@ class ReportStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """IMMEDIATE, so that another process's write is waited for, not failed on."""
+        """IMMEDIATE, so that another process's write is waited for, not failed on. Within another one it is a part of that."""
         with self._lock, _refusals(self.directory / FILE):
+            if self._in_transaction():
+                yield
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
+                if self._in_transaction():
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _in_transaction(self) -> bool:
+        return self._connection.in_transaction
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock, _refusals(self.directory / FILE):
             return self._connection.execute(sql, values).fetchall()
+
+
+def line_of(table: str, row: Row) -> bytes:
+    """A row's line in :meth:`ReportStore.lines`."""
+    line = _plain([table, *row])
+    # the standard library's encoder spells all that is in a store as canonical.encode() does, but for what it escapes
+    return (canonical.encode([table, *row]) if "\\" in line else line.encode()) + b"\n"
+
+
+def _bounds(table: str, region: str, after: Row, upto: Row) -> tuple[str, Row]:
+    """The WHERE clause of a span, by key. The region stands alone in it: only then SQLite finds both ends by its index."""
+    size = _KEYS[table]
+    key = f"({', '.join(_COLUMNS[table].split(', ')[1:size])})"
+    marks = f"({', '.join('?' * (size - 1))})"
+    where = "region = ?" + (f" AND {key} > {marks}" if after else "") + (f" AND {key} <= {marks}" if upto else "")
+    return where, (region, *after[1:size], *upto[1:size])
 
 
 @contextmanager

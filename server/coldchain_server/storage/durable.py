@@ -77,6 +77,14 @@ def write_file(path: Path, data: bytes) -> None:
         fsync_directory(path.parent)
 
 
+def sweep(path: Path) -> None:
+    """Removes what writers of ``path`` that died left beside it; the caller is its only writer now."""
+    with disk(path):
+        if path.parent.is_dir():
+            for name in path.parent.glob(f".{path.name}.*"):
+                name.unlink(missing_ok=True)
+
+
 def move(source: Path, target: Path) -> None:
     """Renames a file or directory whose content is durable already; ``target`` must not exist as a filled directory."""
     with disk(target):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from coldchain import canonical
 from coldchain.bundle.manifest import BundleFacts, Manifest, RegionFacts
 from coldchain.monitor.entries import REMEMBERED, Chains
+from coldchain.residency import Move, Place
 
 FACTS = BundleFacts("0" * 64, 1, 1)
 
@@ -93,3 +96,39 @@ def test_only_the_last_numbers_are_remembered_and_older_ones_are_still_refused()
     for number in (1, 20, 21, REMEMBERED + 20):
         found = chains.take(999, replace(many[number - 1], created="2026-01-01T00:00:00Z").encode())
         assert "duplicate" in [one.kind for one in found.alerts]
+
+
+# Moves of reports among the manifests
+
+US, CH = Place("us", "United States"), Place("ch", "Switzerland")
+MOVE = Move("coldchain", "us", US, CH, 5, 2, "0" * 64, datetime(2026, 6, 1, tzinfo=UTC))
+
+
+def test_a_move_is_a_note_and_breaks_no_chain_wherever_it_stands() -> None:
+    three = [one.encode() for one in chain(3)]
+    for at in range(4):
+        chains = Chains("coldchain")
+        found = [chains.take(index, data) for index, data in enumerate([*three[:at], MOVE.encode(), *three[at:]])]
+        assert not any(one.alerts for one in found)
+        assert (found[at].manifest, found[at].notes) == (None, [f"entry {at}: {MOVE}"])
+
+
+def test_a_move_that_is_wrong_is_named() -> None:
+    back = replace(MOVE, source=CH, target=US)
+    document = canonical.read_canonical(MOVE.encode(), "")
+    for second, kinds, notes in (
+        (back.encode(), [], 1),
+        (MOVE.encode(), [], 1),  # the same bytes twice
+        (replace(MOVE, reports=6).encode(), ["residency"], 1),  # from where it is not any more
+        (replace(back, product="other").encode(), ["residency"], 0),
+        (canonical.encode({**document, "rows": 6}), ["residency"], 0),
+        (canonical.encode({**document, "format": "coldchain-residency-2"}), ["newer-entry"], 0),
+        (canonical.encode({"format": "coldchain-manifest-2"}), ["newer-entry"], 0),
+        (canonical.encode({"format": "coldchain-moved-1"}), ["not-a-manifest"], 0),
+        (MOVE.encode() + b"\n", ["not-a-manifest"], 0),
+    ):
+        chains = Chains("coldchain")
+        assert chains.take(0, MOVE.encode()).alerts == []
+        found = chains.take(1, second)
+        assert ([one.kind for one in found.alerts], len(found.notes)) == (kinds, notes), second
+        assert found.manifest is None

@@ -12,6 +12,7 @@ from coldchain.errors import ColdchainError, DamagedError, NewerFormatError
 from coldchain.monitor.entries import Channel
 from coldchain.monitor.findings import KINDS, Alert
 from coldchain.monitor.state import MonitorState, Standing, parse_state
+from coldchain.residency import Places
 from tests.client.tlog.logs import LOG, ONE, MemoryLog, signed
 
 SHA = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -32,6 +33,9 @@ STATES = st.builds(
     entries=st.integers(0, 10**9),
     channels=st.dictionaries(st.sampled_from(["stable", "early"]), CHANNELS),
     metadata=st.dictionaries(st.sampled_from(["root.json", "us.json"]), st.binary(max_size=40)),
+    places=st.builds(
+        Places, st.dictionaries(st.sampled_from(["us", "jp"]), st.tuples(st.sampled_from(["us", "ch"]), SHA))
+    ),
     pending=st.lists(st.integers(0, 10**6), max_size=64),
     waiting=st.dictionaries(st.sampled_from(["one", "two"]), TIMES),
     alerts=st.lists(

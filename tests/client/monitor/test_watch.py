@@ -17,6 +17,7 @@ from coldchain.monitor.findings import KINDS, Alert
 from coldchain.monitor.settings import WatchSettings
 from coldchain.monitor.state import parse_state
 from coldchain.monitor.watch import watch
+from coldchain.residency import Move, Place
 from coldchain.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from coldchain.tlog.note import SignedNote, parse_note
 from coldchain.tlog.proof import OfflineProof
@@ -86,6 +87,18 @@ async def test_entries_that_are_no_manifests_of_this_product(world: Watched) -> 
     report = await world.run()
     assert [one.kind for one in report.alerts] == ["not-a-manifest", "not-a-manifest"]
     assert report.size == 4
+
+
+async def test_moves_of_reports_are_notes_and_their_chain_goes_on_from_run_to_run(world: Watched) -> None:
+    us, ch = Place("us", "United States"), Place("ch", "Switzerland")
+    one = Move("coldchain", "us", us, ch, 5, 2, "0" * 64, NOW)
+    await world.run()
+    for source, target, expected in ((us, ch, []), (ch, us, []), (ch, us, ["residency"])):
+        await world.append(replace(one, source=source, target=target, rows=len(expected)).encode())
+        report = await world.run(acknowledge=True)
+        assert kinds(report) == expected
+        assert [note for note in report.notes if f"moved from store {source} to {target}" in note]
+    assert [alert.kind for alert in (await world.run()).standing] == ["residency"]
 
 
 # -- what entries name -----------------------------------------------------------------------------------------------

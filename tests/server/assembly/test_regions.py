@@ -23,6 +23,7 @@ def test_the_default_regions() -> None:
 
 
 US = '[regions.us]\njurisdiction = "x"\n'
+STORE = '[stores.sg]\njurisdiction = "Singapore"\n'
 BAD = {
     "not toml": "[",
     "deep": "a = " + "[" * 5000,
@@ -37,6 +38,28 @@ BAD = {
     "edges, one": US + 'edges = "http://x"\n',
     "residency": US + 'residency = "xx"\n',
     "residency, number": US + "residency = 1\n",
+    "residency of nothing": US + 'residency = ""\n[regions.jp]\njurisdiction = "x"\nresidency = "?"\n',
+    "stores": "stores = 1\n" + US,
+    "a store that is no table": US + "[stores]\nch = 1\n",
+    "a store with an unknown key": US + STORE + "paht = 'x'\n",
+    "a store without a jurisdiction": US + "[stores.sg]\n",
+    "a store with a blank jurisdiction": US + "[stores.us]\njurisdiction = ' '\n",
+    "a store that cannot be named so": US + "[stores.'a b']\njurisdiction = 'x'\n",
+    **{
+        f"a store at {path!r}": US + STORE + f"path = {path}\n"
+        for path in (
+            "''",
+            "'.'",
+            "'/'",
+            "'../x'",
+            "'/x/../y'",
+            '"a\\u0000b"',
+            "1",
+            "'reports/us'",
+            "'reports/us/sg'",
+            "'reports'",
+        )
+    },
     "name": '[regions."../us"]\njurisdiction = "x"\n',
     "not a table": "[regions]\nus = 1\n",
     "policy": US + 'policy = "x"\n',
@@ -62,3 +85,48 @@ def test_anything_else_is_refused(name: str) -> None:
 def test_any_text_raises_our_error_or_gives_regions(text: str) -> None:
     with contextlib.suppress(UsageError):
         assert load_regions(text).regions
+
+
+def test_stores_have_a_place_and_a_jurisdiction_by_themselves_or_by_their_table() -> None:
+    text = """
+[regions.us]
+jurisdiction = "United States"
+residency = "us"
+[regions.jp]
+jurisdiction = "Japan"
+residency = "fra"
+[regions.apac]
+jurisdiction = "Asia"
+[regions.sg]
+alias = "apac"
+[stores.us]
+path = "/mnt/us"
+[stores.fra]
+jurisdiction = "Germany"
+path = "volumes/fra"
+[stores.idle]
+jurisdiction = "Norway"
+"""
+    regions = load_regions(text)
+    assert regions.store_names() == ["ch", "us", "fra", "idle", "jp", "apac", "sg"]
+    stores = map(regions.store, regions.store_names())
+    found = {one.name: (one.jurisdiction, str(one.path)) for one in stores}
+    assert found == {
+        "ch": ("ch", "reports/ch"),
+        "us": ("United States", "/mnt/us"),
+        "fra": ("Germany", "volumes/fra"),
+        "idle": ("Norway", "reports/idle"),
+        "jp": ("Japan", "reports/jp"),
+        "apac": ("Asia", "reports/apac"),
+        "sg": ("Asia", "reports/sg"),
+    }
+    assert {name: sorted(kept) for name in found if (kept := regions.kept_in(name))} == {
+        "ch": ["apac", "sg"],
+        "us": ["us"],
+        "fra": ["jp"],
+    }
+    assert regions.with_old_names("sg") == regions.with_old_names("apac") == ("apac", "sg")
+    assert regions.with_old_names("us") == ("us",)
+    with pytest.raises(UsageError, match="no region 'eu'"):
+        regions.with_old_names("eu")
+    assert load_regions(DEFAULT).store("ch").jurisdiction == "Switzerland"

@@ -56,6 +56,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         *("init", "serve", "demo", "witness", "edge", "withdraw", "suppress"),
         *(f"region {name}" for name in ("list", "preview")),
+        *(f"residency {name}" for name in ("show", "move", "retire")),
         *(f"feed {name}" for name in ("add", "pull", "list", "remove")),
         *(
             f"release {name}"
@@ -127,6 +128,9 @@ NEED_A_HOME: dict[tuple[str, ...], tuple[str, ...]] = {
     ("rollout", "resume"): (),
     ("reports", "show"): (),
     ("reports", "add-edge"): ("one", "--region", "us"),
+    ("residency", "show"): (),
+    ("residency", "move"): ("--region", "us", "--to", "ch"),
+    ("residency", "retire"): ("us",),
     ("region", "list"): (),
     ("region", "preview"): ("us",),
     ("withdraw",): ("1", "--reason", "why"),
