@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -26,7 +26,7 @@ from typing import Final, Literal
 from coldchain.agent.network import NetworkSettings, network_of
 from coldchain.agent.second_opinion import newer
 from coldchain.agent.told import Told
-from coldchain.agent.transport import HttpSource, Source, Traffic, computed_etag, open_sources
+from coldchain.agent.transport import HttpSource, Traffic, computed_etag, open_sources
 from coldchain.errors import ColdchainError, ResponseError, ThrottledError, TransportError
 from coldchain.install import trusted
 from coldchain.install.directory import ClientDirectory
@@ -42,7 +42,7 @@ PAUSE_SECONDS: Final = 5.0
 MOST_PAUSE_SECONDS: Final = 300.0
 """The longest pause after servers that could not be reached, which grows from the one above."""
 
-Said = Literal["news", "nothing", "lost", "cannot"]
+Said = Literal["nothing", "lost", "cannot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class NewsSettings:
         told: what servers asked for, kept by the caller beyond this wait.
         draw: a number from 0 to below 1, at random.
         limits: bounds.
+        doubted: URLs of sources that are not asked, because they told of news where there were none.
     """
 
     urls: Sequence[str] | None = None
@@ -62,6 +63,7 @@ class NewsSettings:
     told: Told = field(default_factory=Told)
     draw: Callable[[], float] = random_draw
     limits: Limits = LIMITS
+    doubted: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +89,13 @@ def known(directory: ClientDirectory, limits: Limits = LIMITS) -> Known | None:
         return None
 
 
-async def wait_for_news(directory: ClientDirectory, seconds: float, settings: NewsSettings | None = None) -> bool:
+async def wait_for_news(directory: ClientDirectory, seconds: float, settings: NewsSettings | None = None) -> str | None:
     """Waits until a source says that it has a newer timestamp than the endpoint, at most ``seconds``.
 
     Takes no lock and writes nothing.
 
     Returns:
-        Whether one said so. An endpoint that has no timestamp yet does not wait.
+        The URL of the one that said so; None when none did. An endpoint that has no timestamp yet does not wait: any has news for it.
 
     Raises:
         ColdchainError: the directory's configuration or policy is not in order.
@@ -101,32 +103,31 @@ async def wait_for_news(directory: ClientDirectory, seconds: float, settings: Ne
     settings = settings or NewsSettings()
     config, limits = directory.config(), settings.limits
     have = known(directory, limits)
-    if have is None:
-        return True
     network = settings.network or network_of(read_customer_policy(directory, limits))
     urls = SourceMemory(directory, datetime.now(UTC)).order(settings.urls or network.urls(config.urls))
+    if have is None:
+        return urls[0]
     clock = asyncio.get_running_loop().time
     end, pause = clock() + seconds, PAUSE_SECONDS
-    async with open_sources(urls, Traffic(), limits, network, told=settings.told) as sources:
+    async with open_sources(urls, Traffic(), limits, network, told=settings.told) as opened:
+        sources = [one for one in opened if isinstance(one, HttpSource) and one.url not in settings.doubted]
         while (left := end - clock()) > 0:
             begun, asked = clock(), max(min(round(left), MOST_SECONDS), 1)
             said = await _ask(sources, have, asked, limits)
-            if said == "news":
-                return True
+            if isinstance(said, HttpSource):
+                return said.url
             if said == "cannot":
                 await asyncio.sleep(max(end - clock(), 0.0))
             elif said == "lost" or clock() - begun < asked - 1:
                 await asyncio.sleep(min(pause * (1.0 + settings.draw()) / 2.0, max(end - clock(), 0.0)))
             pause = min(pause * 2.0, MOST_PAUSE_SECONDS) if said == "lost" else PAUSE_SECONDS
-    return False
+    return None
 
 
-async def _ask(sources: Sequence[Source], have: Known, seconds: int, limits: Limits) -> Said:
-    """What the first source says that can tell; ``lost`` when one might tell that cannot be reached now."""
+async def _ask(sources: Sequence[HttpSource], have: Known, seconds: int, limits: Limits) -> HttpSource | Said:
+    """The first source that has news, or what the first says that can tell; ``lost`` when one might that cannot be reached now."""
     found: Said = "cannot"
     for source in sources:
-        if not isinstance(source, HttpSource):
-            continue
         try:
             answer = await source.wait(have.etag, seconds, limits.timestamp_bytes)
         except (ThrottledError, ResponseError):
@@ -139,6 +140,6 @@ async def _ask(sources: Sequence[Source], have: Known, seconds: int, limits: Lim
         if answer.data is None:
             return "nothing"
         if newer(answer.data, have.version, limits):
-            return "news"
+            return source
         found = "lost"  # it is behind, and may catch up
     return found

@@ -139,7 +139,9 @@ class Follower:
             ColdchainError: nobody had a good answer; what is served stays.
         """
         stamp = self._stamp()
-        if stamp is None or self.changed or not self.freshness.served.releases or self._overdue():
+        # an origin without a release yet has news of its first one like any other; a process of its own looks once
+        nothing = not self.freshness.served.releases and self._last_pull is None
+        if stamp is None or self.changed or nothing or self._overdue():
             await self._pull(self._order()[0], None)
             self._at_once = True
             return

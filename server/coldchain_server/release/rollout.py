@@ -10,7 +10,7 @@ once, however long nobody looked.
 - A schedule stands still while its release is held in any region: what is wrong in one may be wrong in all.
 - Under a schedule a share goes down only where it is held, and no share goes up before the first stage has lasted its time, which an
   emergency shortens and nothing leaves out.
-- A stage that is said to begin in the future (a clock was wrong) begins now.
+- A stage that is said to begin in the future (a clock was wrong) begins now; a release begins no earlier than the last signature.
 - A rollout halts itself, in every region of its schedule, when the reports of endpoints in one of them say that the release fails there
   (:mod:`coldchain_server.reports.judgement`). Why, stands in the signed role, until a person lets it go on; then reports count anew.
   Only reports of the release that rolls out count: what endpoints say of a bad one does not hold up its withdrawal.
@@ -34,7 +34,7 @@ from coldchain_server.release.schedule import Schedule
 from coldchain_server.reports.judgement import HaltRule, Judgement, judge
 from coldchain_server.reports.tally import pardon, senders, tallies
 from coldchain_server.signing.keyring import Keyring
-from coldchain_server.signing.roles import ROLLOUT, RoleState, load_state, sign
+from coldchain_server.signing.roles import LIVES, ROLLOUT, RoleState, load_state, sign
 from coldchain_server.signing.rotation import publish_roles, role_signers
 
 Entries = dict[str, dict[str, Any]]
@@ -196,7 +196,9 @@ def begin(
         schedule.check_waves(waves, channel)
         shares = schedule.shares(0, waves)
         hurry = emergency or manifest.withdraws is not None
-        schedules[channel] = Standing(manifest.release, now, hurry).as_json()
+        # a clock that is behind what was signed already is wrong: a stage that began in the past would be over at once
+        since = max(now, state.timestamp.signed.expires - LIVES["timestamp"])
+        schedules[channel] = Standing(manifest.release, since, hurry).as_json()
     facts = state.rollout()
     newly = manifest.withdraws.releases if manifest.withdraws else ()
     for region in manifest.regions:

@@ -90,7 +90,7 @@ async def test_what_the_reader_does_in_between_costs_no_time_and_waiting_for_byt
 
     async def script(server: RawServer, _: Asked, writer: Writer) -> None:
         server.write(writer, answer(BODY[:500], length=len(BODY)))
-        await asyncio.sleep(30)
+        await asyncio.sleep(5)
 
     async with raw_server(script) as server, open_sources([server.url], Traffic(), limits) as (source,):
         assert isinstance(source, HttpSource)

@@ -37,7 +37,7 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-async def wait(client: ClientDirectory, seconds: float, *urls: str) -> bool:
+async def wait(client: ClientDirectory, seconds: float, *urls: str) -> str | None:
     return await wait_for_news(client, seconds, NewsSettings(urls=urls, network=NETWORK, draw=lambda: 0.0))
 
 

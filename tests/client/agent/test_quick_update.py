@@ -190,6 +190,28 @@ async def test_new_roots_and_rotated_keys_come_in_the_pack(publisher: Publisher,
     assert audit(endpoint, publisher.now).error is None
 
 
+async def test_a_pack_that_cannot_know_of_a_new_root_is_nobodys_lie(
+    publisher: Publisher, endpoint: ClientDirectory
+) -> None:
+    """Made before the root was: the full workflow finds it, and the server is not blamed. The same pack with a lie in it is one."""
+    repository = publisher.repository
+    repository.set_keys("targets", [signer("new targets 1"), signer("new targets 2")], 2)
+    repository.publish_root()
+    repository.publish("targets")
+    publisher.publish(2, SECOND)
+    path = pack_of(publisher, 1)
+    parts, content, data = opened(publisher.files[path])
+    old = closed([one for one in parts if "root" not in one[0]], content, data)
+    lie = altered(1)(parts, content, data)
+    for pack, blamed in ((old, False), (lie, True)):
+        directory = copy(endpoint)
+        edge = Edge(publisher.files | {path: pack})
+        async with serving(edge) as url, serving(Edge(publisher.files)) as good:
+            done = await run(directory, url, good)
+        assert (done.release, done.check, contents(directory)) == (2, "full", SECOND)
+        assert (edge.url in read_source_health(directory).late) is blamed
+
+
 async def test_a_rotated_timestamp_key_is_the_full_workflows_business(
     publisher: Publisher, endpoint: ClientDirectory
 ) -> None:
@@ -547,8 +569,11 @@ async def test_the_customers_caps_hold_for_packs(publisher: Publisher, endpoint:
     content = len(publisher.files[publisher.target("from-1.ccd")])
     async with serving(Edge(publisher.files)) as url:
         for cap in (content, size):
+            directory = copy(endpoint)
             with pytest.raises(AllowanceError):
-                await run(copy(endpoint), url, network=NetworkSettings(most_bytes_per_update=cap))
+                await run(directory, url, network=NetworkSettings(most_bytes_per_update=cap))
+            delta = next(one for one in opened(publisher.files[pack_of(publisher, 1)])[1].split("/") if ".ccd" in one)
+            assert not (directory.staging / f"{delta[:64]}.part").exists(), "nothing of it was read"
         enough = size + len(publisher.files[TIMESTAMP])
         directory = copy(endpoint)
         done = await run(directory, url, network=NetworkSettings(most_bytes_per_update=enough))

@@ -18,7 +18,10 @@ from click.testing import CliRunner
 from coldchain.errors import NotInstalledError, StaleError, StorageError, UsageError
 from coldchain_server.commands.edge import alone
 from coldchain_server.edge.freshness import Freshness
+from coldchain_server.signing.roles import now_utc
+from coldchain_server.web.origin import running
 from tests.client.agent.publisher import FIRST, SECOND, run
+from tests.server import origins
 from tests.server.edge.edges import Place, edge, page, requests, serves, url_of
 from tests.server.test_serve import Process
 from tests.server.web.published import Client, until
@@ -169,3 +172,17 @@ def test_what_must_be_said_the_first_time(place: Place) -> None:
         done = runner.invoke(alone, [*words, "--port", str(taken.getsockname()[1])])
         assert done.exit_code == StorageError.exit_code
         assert "--port" in json.loads(done.stdout)["next"]
+
+
+async def test_an_edge_that_is_there_before_the_first_release_waits_for_it(tmp_path: Path) -> None:
+    home = await origins.make(tmp_path / "origin", now=now_utc())
+    root = str(home.directory / "root.json")
+    async with running(home.storage) as origin:
+        words = ["--region", "us", "--root", root, "--upstream", origin.url]
+        async with edge(tmp_path / "edge", *words) as process:
+            await until(lambda: "coldchain_waiting 1\n" in origin.counters.prometheus())
+            asked = requests(origin)
+            assert asked <= 10, "asks again and again for what is not there"
+            await origins.release(home, origins.FIRST, now=now_utc())
+            await serves(process, 1)
+            assert await process.end() == 0

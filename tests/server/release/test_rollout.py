@@ -218,6 +218,16 @@ async def test_a_clock_that_jumps_back_delays_by_a_stage_at_most(rolling: Home, 
     assert len(took) >= 10, "the stage was cut short"
 
 
+async def test_a_release_that_a_slow_clock_began_has_its_first_stage_all_the_same(approved_home: Home) -> None:
+    home, late = scheduled(approved_home), NOW + timedelta(hours=30)
+    state = await load_state(home.storage)
+    assert await renew(state, origins.keyring(home), home.storage, now=late, every=3600.0)
+    await origins.publish_release(home, 2, now=NOW)  # 30 hours behind what the other one signed
+    assert (await stands(home)).due == late + 10 * MINUTE
+    assert not await step(home, late + 9 * MINUTE)
+    assert await shares(home) == STAGES[0]
+
+
 async def test_a_clock_that_jumps_ahead_costs_one_stage_and_not_the_next(rolling: Home) -> None:
     ahead = NOW + timedelta(hours=24)
     assert await step(rolling, ahead)
