@@ -18,6 +18,8 @@ MODULES: Final = {
     "keys": "keys",
     "region": "regions",
     "release": "releases",
+    "reports": "reports",
+    "residency": "residency",
     "rollout": "rollouts",
     "suppress": "fast_path",
     "withdraw": "fast_path",

@@ -177,7 +177,7 @@ def patient(patch: pytest.MonkeyPatch) -> None:
 FOUND: dict[Break, str] = {
     no_second_opinion: "has not seen state",
     news_reassure: "has not seen state",
-    no_failover: "missed the newest state|failed: ",
+    no_failover: "missed the newest state|failed: |has not seen state",
     forgetful: "older state than before",
     unverified: "serves what does not verify",
     names_first: "serves a torn",

@@ -307,6 +307,9 @@ class Copied:
     def age(self) -> int | None:
         return self.seconds
 
+    def poll_seconds(self) -> int:
+        return 0
+
     def facts(self) -> dict[str, object]:
         return {}
 
