@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from coldchain.agent import schedule
 from coldchain.agent.agent_metrics import agent_metrics
+from coldchain.agent.http_session import require_library
 from coldchain.agent.listening import SPREAD_SECONDS, Listening
 from coldchain.agent.log_lines import Level, LogLines
 from coldchain.agent.network import NetworkSettings, read_network
@@ -40,7 +41,6 @@ from coldchain.agent.outcome import Outcome
 from coldchain.agent.reporting import LATER_SECONDS, LaterReports, send_waiting
 from coldchain.agent.schedule import Ending
 from coldchain.agent.told import Told, boot_seconds
-from coldchain.agent.transport import require_library
 from coldchain.agent.update import Settings
 from coldchain.agent.update_thread import UpdateThread
 from coldchain.errors import (

@@ -32,10 +32,8 @@ import asyncio
 import contextlib
 import errno
 import hashlib
-import importlib.util
 import os
 import re
-import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,11 +43,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 from coldchain.agent.allowance import Allowance
 from coldchain.agent.answer_fields import beginning_of, check_encoding, check_range, patience, poll_seconds, seconds_of
 from coldchain.agent.answer_stream import AnswerStream
+from coldchain.agent.http_session import http_session
 from coldchain.agent.network import NetworkSettings
 from coldchain.agent.proxies import Proxy
-from coldchain.agent.socks import socks_connector
 from coldchain.agent.told import Told
-from coldchain.errors import ResponseError, ThrottledError, TransportError, UsageError
+from coldchain.errors import ResponseError, ThrottledError, TransportError
 from coldchain.install.part import Part
 from coldchain.limits import LIMITS, Limits
 
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 1 << 18
 _ETAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,120}"\Z')
-_SKIPPED: Final = ("Accept", "Accept-Encoding", "User-Agent")
 _TIMESTAMP: Final = "metadata/timestamp.json"
 
 Progress = Callable[[int, int], None]
@@ -148,7 +145,7 @@ async def open_sources(
             proxy = network.proxy_for(url)
             socks = proxy if proxy is not None and proxy.socks else None
             if socks not in sessions:
-                sessions[socks] = await stack.enter_async_context(_session(limits, network.context(), socks))
+                sessions[socks] = await stack.enter_async_context(http_session(limits, network.context(), socks))
             out.append(HttpSource(url, sessions[socks], traffic, manner, proxy))
         yield out
 
@@ -161,37 +158,6 @@ class _Manner:
     network: NetworkSettings
     told: Told
     allowance: Allowance
-
-
-def _session(limits: Limits, context: ssl.SSLContext | None, socks: Proxy | None) -> aiohttp.ClientSession:
-    require_library()
-    import aiohttp
-
-    connector = socks_connector(socks, context) if socks else aiohttp.TCPConnector(ssl=context or True)
-    return aiohttp.ClientSession(
-        connector=connector,
-        skip_auto_headers=_SKIPPED,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
-        max_line_size=limits.header_bytes,
-        max_field_size=limits.header_bytes,
-        max_headers=64,
-    )
-
-
-def require_library() -> None:
-    """Whether servers can be asked here at all.
-
-    Raises:
-        UsageError: aiohttp is not installed.
-    """
-    if importlib.util.find_spec("aiohttp") is None:
-        raise UsageError(
-            "fetching over the network needs aiohttp, which is not installed",
-            kept="what is installed stays in use",
-            todo="install the extra: pip install 'coldchain[agent]'; or give a directory as --url",
-        )
 
 
 class HttpSource:

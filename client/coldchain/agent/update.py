@@ -196,7 +196,7 @@ class _Update:
         self.old = versions.linked(self.directory, self.directory.current)
         self.kept = f"release {self.old.release} stays in use" if self.old else "nothing is installed yet"
         self.directory.sweep()
-        self._clean_staging(lambda name: name.endswith(SUFFIX))
+        self.directory.clean_staging(lambda name: name.endswith(SUFFIX))
         trusted.tidy_evidence(self.directory, versions.tidy(self.directory))
         await self.engines.settle(forgive=self.settings.repair)
         try:
@@ -213,7 +213,7 @@ class _Update:
             if failed is not None:
                 error.kept = f"{error.kept or self.kept}; {failed.what}"
             raise
-        self._clean_staging(lambda _: False)
+        self.directory.clean_staging(lambda _: False)
         return replace(outcome, engines=await self.engines.follow())
 
     def _remember_engines(self, memories: Mapping[str, EngineMemory]) -> None:
@@ -285,7 +285,7 @@ class _Update:
     def _want(self, release: RegionRelease) -> None:
         """Downloads of other releases are given up."""
         every = (release.evidence, release.full, *release.deltas.values())
-        self._clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
+        self.directory.clean_staging({f"{one.sha256}{SUFFIX}" for one in every}.__contains__)
 
     async def _restore(self, found: TrustedSet, damage: str, held: HeldError | OwnPolicyError) -> None:
         """Installs the damaged release anew while the newer one is not for this endpoint yet, from its own signed evidence.
@@ -335,15 +335,9 @@ class _Update:
         old = self.old
         # a pack is for who may go on from what is installed: it must be whole, and the customer's policy must not hold or pin it
         ready = old is not None and not self.settings.repair and self.own.may_apply(old.release + 1)
+        installed = old.release if old is not None and ready and old.glance(self.limits) is None else None
         metadata = CurrentMetadata(
-            self.directory,
-            self.config,
-            self.sources,
-            self.memory,
-            self.state,
-            self.now,
-            self.limits,
-            old.release if old is not None and ready and old.glance(self.limits) is None else None,
+            self.directory, self.config, self.sources, self.memory, self.state, self.now, self.limits, installed
         )
         try:
             found = await metadata.find()
@@ -498,10 +492,3 @@ class _Update:
         self.state = replace(self.state, refused_deltas=())
         self.directory.write_state(self.state)
         return way
-
-    def _clean_staging(self, stay: Callable[[str], bool]) -> None:
-        """Removes work in progress, but for the names that may stay."""
-        with self.directory.folder("staging") as staging:
-            for name in staging.names():
-                if not stay(name):
-                    staging.remove(name)

@@ -39,7 +39,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -280,6 +280,13 @@ class ClientDirectory:
         for names in ((), ("metadata",), ("metadata", "roots")):
             with self.folder(*names) as here:
                 here.sweep()
+
+    def clean_staging(self, stay: Callable[[str], bool]) -> None:
+        """Removes work in progress, but for the names that may stay. Only the holder of the lock may do that."""
+        with self.folder("staging") as staging:
+            for name in staging.names():
+                if not stay(name):
+                    staging.remove(name)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -90,7 +90,7 @@ class _Pull:
         self.directory.complete()
         self.directory.sweep()
         generation.tidy(self.directory)
-        self._clean_staging(lambda name: name.endswith(SUFFIX))
+        self.directory.own.clean_staging(lambda name: name.endswith(SUFFIX))
         self.state = self._read_state()
         fresh = not generation.served(self.directory)
         self._drop_expired()
@@ -98,7 +98,7 @@ class _Pull:
             self.sources = Sources(opened, self.directory.own, self.settings.progress, self.settings.conduct)
             changed = await self._bring()
         self.out.action = "mirrored" if fresh else "updated" if changed or self.out.files else "current"
-        self._clean_staging(lambda _: False)
+        self.directory.own.clean_staging(lambda _: False)
         await self._packs()
         self._note_unnamed()
         self.out.requests, self.out.bytes_down = self.traffic.requests, self.traffic.bytes
@@ -450,9 +450,3 @@ class _Pull:
     def _read_state(self) -> MirrorState:
         with self.directory.own.folder() as here:
             return parse_mirror_state(here.read("state.json", MOST_BYTES))
-
-    def _clean_staging(self, stay: Callable[[str], bool]) -> None:
-        with self.directory.own.folder("staging") as staging:
-            for name in staging.names():
-                if not stay(name):
-                    staging.remove(name)
