@@ -30,7 +30,7 @@ from tests.system.month import month, template, totals
 
 QUICK = 1
 MANY = 1000
-BROKEN = 40
+BROKEN = 200
 
 Made = tuple[Home, Keyring]
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -203,6 +203,7 @@ def breaks(made: Made, broken: Break, patch: pytest.MonkeyPatch, seeds: range) -
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("broken", FOUND)
 def test_a_broken_rule_is_found(broken: Break, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     seed, how = breaks(made, broken, monkeypatch, range(BROKEN))
