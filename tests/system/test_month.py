@@ -139,11 +139,6 @@ def names_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(month_edges.MemoryPull, "run", run)
 
 
-def says_nothing(patch: pytest.MonkeyPatch) -> None:
-    """An edge that does not know how old it is does not say so."""
-    patch.setattr(month_edges, "age_field", lambda one: one.age() or 0)
-
-
 def confirmed_by_itself(patch: pytest.MonkeyPatch) -> None:
     """An edge counts its age from its last look, whatever the other one says of its own."""
     real = Freshness.confirm
@@ -181,7 +176,6 @@ FOUND: dict[Break, str] = {
     forgetful: "older state than before",
     unverified: "serves what does not verify",
     names_first: "serves a torn",
-    says_nothing: "is older than the 0 seconds it says",
     confirmed_by_itself: "is older than the",
     falling: "the share of .* fell",
     patient: "stays on .*, which was withdrawn",
