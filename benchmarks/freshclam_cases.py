@@ -162,7 +162,7 @@ class Bench:
                 behaviour.folder = trees[2]
             behaviour.how, behaviour.elsewhere = case.how, elsewhere
             whole = case.whole
-            behaviour.aimed = lambda path: whole or path.endswith((".ccd", FILE))
+            behaviour.aimed = lambda path: whole or path.endswith((".ccd", ".pack", FILE))
             behaviour.asked.clear()
             behaviour.half.clear()
             started = time.monotonic()

@@ -82,7 +82,8 @@ def open_folder(path: Path) -> Iterator[Folder]:
     try:
         yield Folder(path, descriptor)
     finally:
-        os.close(descriptor)
+        with disk(path):
+            os.close(descriptor)
 
 
 class Folder:

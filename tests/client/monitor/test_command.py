@@ -81,7 +81,7 @@ async def test_without_once_it_follows_until_it_is_stopped(world: Watched) -> No
         await world.append(b"hello")
         while not (found := json.loads(await child.stdout.readline())).get("alerts"):
             pass
-        assert (found["alerts"][0]["kind"], found["exit_code"]) == ("not-a-manifest", 50)
+        assert (found["alerts"][0]["kind"], found["exit_code"]) == ("not-a-manifest", 50), found["alerts"]
     finally:
         child.send_signal(signal.SIGINT)
         await child.communicate()
