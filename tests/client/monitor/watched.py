@@ -185,7 +185,7 @@ class Watched:
     async def append(self, *entries: bytes, ask: bool = True) -> int:
         """Signs entries into the log with its own key, and has them cosigned; returns the first one's index."""
         log, keyring = await self.log(), origins.keyring(self.home)
-        index, note = await log.append(entries, log_signer(keyring, log.key))
+        index, note = await log.append(entries, log_signer(keyring, log.key), pending=ask)
         if ask:
             head = parse_checkpoint(note.text)
             note, lacking = await HttpWitnesses().collect(
