@@ -413,8 +413,12 @@ def main(directory: Path) -> None:
                 kept="all of them",
                 todo="name a directory that is not there yet: --directory DIR",
             )
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True)
+        for one in sorted(directory.iterdir()):  # the mark stays: a removal that is broken off goes on the next time
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            elif one != mark:
+                one.unlink()
+    directory.mkdir(parents=True, exist_ok=True)
     mark.write_text("Made by coldchain-server demo, which removes this directory when it runs again.\n")
     demo = Demo(directory)
     demo.story.say(f"Everything happens in {directory.name}/ and with the commands shown.")
