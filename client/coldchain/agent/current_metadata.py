@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from coldchain.agent.quick_update import QuickUpdate
@@ -20,6 +21,7 @@ from coldchain.agent.second_opinion import newer_elsewhere
 from coldchain.agent.sources import Sources
 from coldchain.agent.streamed_pack import StreamedPack
 from coldchain.agent.transport import Answer, Source, computed_etag
+from coldchain.agent.workflow import drive
 from coldchain.errors import ColdchainError, ThrottledError, TransportError
 from coldchain.install import trusted
 from coldchain.install.directory import ClientDirectory, Config
@@ -179,19 +181,12 @@ class CurrentMetadata:
     async def _refresh(self, source: Source) -> TrustedSet:
         files = trusted.stored(self._directory, self._config, self._limits)
         steps = refresh(files, self._now, trusted.roles(self._config), self._limits, trusted.role_check(self._config))
-        data: bytes | None = None
-        while True:
-            try:
-                step = steps.send(data)
-            except StopIteration as done:
-                found: TrustedSet = done.value
-                return found
-            data = None
-            if isinstance(step, Fetch):
-                answer = await source.get(step.path, step.max_bytes)
-                data = answer.data
-                if step.path == "metadata/timestamp.json":
-                    self._age = answer.age
-                    self._remember_etag(source, answer)
-            else:
-                trusted.keep(self._directory, step.name, step.data)
+
+        async def get(step: Fetch) -> bytes | None:
+            answer = await source.get(step.path, step.max_bytes)
+            if step.path == "metadata/timestamp.json":
+                self._age = answer.age
+                self._remember_etag(source, answer)
+            return answer.data
+
+        return await drive(steps, get, partial(trusted.keep, self._directory))

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from coldchain.agent.sources import Sources
 from coldchain.agent.transport import Progress, Source, Traffic, open_sources
+from coldchain.agent.workflow import drive
 from coldchain.attestation import file_name, published_path
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.bundle.pack import encode_head
@@ -211,18 +212,14 @@ class _Maker:
         steps = refresh(
             {"root.json": pinned}, self.now, roles, self.limits, lambda role: says_who_it_is(role, self.wanted.product)
         )
-        data: bytes | None = None
-        while True:
-            try:
-                step = steps.send(data)
-            except StopIteration as done:
-                found: TrustedSet = done.value
-                return found
-            data = None
-            if isinstance(step, Fetch):
-                data = (await self.source.get(step.path, step.max_bytes)).data
-                if data is not None:
-                    self.parts.append((step.path, data))
+
+        async def get(step: Fetch) -> bytes | None:
+            data = (await self.source.get(step.path, step.max_bytes)).data
+            if data is not None:
+                self.parts.append((step.path, data))
+            return data
+
+        return await drive(steps, get, lambda _name, _data: None)  # this client ends with its pack
 
     async def _target(self, target: Target) -> bytes:
         part = await self.sources.download(target)

@@ -20,10 +20,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from coldchain.agent.streamed_pack import StreamedPack, open_streamed_pack
 from coldchain.agent.transport import HttpSource, Source
+from coldchain.agent.workflow import drive
 from coldchain.errors import (
     ColdchainError,
     MalformedError,
@@ -137,23 +139,18 @@ class QuickUpdate:
         self, source: HttpSource, pack: StreamedPack, files: Mapping[str, bytes], timestamp: bytes
     ) -> TrustedSet:
         roles, check = trusted.roles(self.config), trusted.role_check(self.config)
-        steps = refresh(files, self.now, roles, self.limits, check)
-        data: bytes | None = None
-        while True:
-            try:
-                step = steps.send(data)
-            except StopIteration as done:
-                found: TrustedSet = done.value
-                return found
-            data = None
-            if not isinstance(step, Fetch):
-                trusted.keep(self.directory, step.name, step.data)
-                continue
+
+        async def get(step: Fetch) -> bytes | None:
             data = timestamp if step.path == "metadata/timestamp.json" else pack.part(step.path)
             if data is None and not step.path.endswith(".root.json"):
                 data = (await source.get(step.path, step.max_bytes)).data
             if data is not None and len(data) > step.max_bytes:
                 raise MalformedError(f"{step.path}: longer than the allowed {step.max_bytes} bytes")
+            return data
+
+        return await drive(
+            refresh(files, self.now, roles, self.limits, check), get, partial(trusted.keep, self.directory)
+        )
 
 
 def is_packless(state: State, url: str, now: datetime) -> bool:

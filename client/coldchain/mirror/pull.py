@@ -20,11 +20,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from coldchain.agent.log_evidence import LogEvidence
 from coldchain.agent.sources import Sources
 from coldchain.agent.transport import Source, Traffic, computed_etag, open_sources
+from coldchain.agent.workflow import drive
 from coldchain.attestation import file_name, published_path
 from coldchain.bundle.manifest import Manifest, parse_manifest
 from coldchain.errors import (
@@ -138,18 +140,11 @@ class _Pull:
         stored = {name: data for view in views for name, data in trusted.stored(own, view, limits).items()}
         roles = [*self.config.regions, ROLLOUT_ROLE]
         steps = refresh(stored, self.now, roles, limits, trusted.role_check(views[0]))
-        data: bytes | None = None
-        while True:
-            try:
-                step = steps.send(data)
-            except StopIteration as done:
-                found: TrustedSet = done.value
-                return found
-            data = None
-            if isinstance(step, Fetch):
-                data = (await source.get(step.path, step.max_bytes)).data
-            else:
-                trusted.keep(own, step.name, step.data)
+
+        async def get(step: Fetch) -> bytes | None:
+            return (await source.get(step.path, step.max_bytes)).data
+
+        return await drive(steps, get, partial(trusted.keep, own))
 
     def _releases(self, found: TrustedSet) -> list[RegionRelease]:
         """What the regions' roles state, for every channel.
