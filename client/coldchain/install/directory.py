@@ -40,6 +40,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -303,32 +304,27 @@ class ClientDirectory:
             finally:
                 self._held = None
 
-    @contextlib.contextmanager
-    def agent_locked(self) -> Iterator[None]:
+    def agent_locked(self) -> AbstractContextManager[None]:
         """Holds the place of the directory's one agent, which takes the lock itself only while it updates.
 
         Raises:
             LockedError: another agent holds it.
             StorageError: the lock file cannot be made.
         """
-        with (
-            durable.open_folder(self.path) as here,
-            _flock(here, "agent.lock", f"another agent is running on {self.path}"),
-        ):
-            yield
+        return self._holding("agent.lock", f"another agent is running on {self.path}")
 
-    @contextlib.contextmanager
-    def reports_locked(self) -> Iterator[None]:
+    def reports_locked(self) -> AbstractContextManager[None]:
         """Holds ``reports.json``, for a moment.
 
         Raises:
             LockedError: another process holds it.
             StorageError: the lock file cannot be made.
         """
-        with (
-            durable.open_folder(self.path) as here,
-            _flock(here, "reports.lock", f"another process is changing the reports of {self.path}"),
-        ):
+        return self._holding("reports.lock", f"another process is changing the reports of {self.path}")
+
+    @contextlib.contextmanager
+    def _holding(self, name: str, held: str) -> Iterator[None]:
+        with durable.open_folder(self.path) as here, _flock(here, name, held):
             yield
 
 
